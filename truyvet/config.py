@@ -1,0 +1,153 @@
+"""Settings of every process: one frozen model, filled from a TOML file and the environment.
+
+Precedence: environment variable ``TRUYVET_<NAME>`` over the file named by ``TRUYVET_CONFIG`` over the
+default here. A wrong value is one sentence that names the setting, and exit status 2.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+ENV_PREFIX = "TRUYVET_"
+CONFIG_FILE_VARIABLE = "TRUYVET_CONFIG"
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the message is one sentence that names it."""
+
+
+class Settings(BaseModel):
+    """All settings of all processes; units stand in the names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # The broker. The local stack fills these in by itself; your own broker goes here.
+    brokers: str = Field("127.0.0.1:9092", min_length=1)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: str = ""
+    ssl_ca_file: str = ""
+    topic_prefix: str = Field("checkin.", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
+    partitions: int = Field(12, ge=1, le=1000)
+    replication_factor: int = Field(1, ge=1, le=10)
+
+    # What results mean.
+    report_timezone: str = "Asia/Ho_Chi_Minh"
+    retention_days: int = Field(28, ge=1, le=3650)
+    restating: bool = False
+    """True in ``replay`` and the demo: CreateTime on every topic, and nothing expires."""
+
+    # The worker.
+    state_dir: Path = Path("var/state")
+    worker_id: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,64}$")
+    """Static membership in the consumer group; empty: a dynamic member. Never the same twice at once."""
+    batch_records_max: int = Field(10_000, ge=1, le=100_000)
+    session_timeout_ms: int = Field(6_000, ge=1_000, le=300_000)
+
+    # The sink and ClickHouse.
+    clickhouse: str = "embedded"
+    """``embedded`` (chDB in ``embedded_dir``, owned by the sink) or ``clickhouse://user:password@host:port``."""
+    database: str = Field("checkin", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,62}$")
+    embedded_dir: Path = Path("var/clickhouse")
+    query_host: str = "127.0.0.1"
+    query_port: int = Field(8127, ge=0, le=65535)
+    """Where the sink answers read-only queries (HTTP); 0 takes a free port."""
+    sink_batch_rows_max: int = Field(200_000, ge=1, le=2_000_000)
+    sink_batch_ms: int = Field(500, ge=10, le=60_000)
+
+    # What every process shows.
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(0, ge=0, le=65535)
+    """``/metrics``, ``/healthz``, ``/progress``; 0 takes a free port."""
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("report_timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError("is no IANA time zone, such as Asia/Ho_Chi_Minh") from error
+        return value
+
+    @field_validator("clickhouse")
+    @classmethod
+    def _known_backend(cls, value: str) -> str:
+        if value != "embedded" and not (urlsplit(value).scheme == "clickhouse" and urlsplit(value).hostname):
+            raise ValueError("must be 'embedded' or clickhouse://user:password@host:port")
+        return value
+
+    @model_validator(mode="after")
+    def _sasl_complete(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not self.sasl_username:
+            raise ValueError("sasl_username: must be set when security_protocol is SASL")
+        return self
+
+    @property
+    def retention_ms(self) -> int:
+        """Retention of scans, in milliseconds of event time."""
+        return self.retention_days * 86_400_000
+
+    def topic(self, name: str) -> str:
+        """The topic's full name: prefix and name."""
+        return self.topic_prefix + name
+
+    def librdkafka(self) -> dict[str, str | int | float | bool]:
+        """The connection options of every confluent-kafka client."""
+        options: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.brokers,
+            "security.protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl.mechanism": self.sasl_mechanism,
+                "sasl.username": self.sasl_username,
+                "sasl.password": self.sasl_password,
+            }
+        if self.ssl_ca_file:
+            options["ssl.ca.location"] = self.ssl_ca_file
+        return options
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give a child process these same settings."""
+        return {ENV_PREFIX + name.upper(): str(value) for name, value in self.model_dump(mode="json").items()}
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Reads file and environment; ``overrides`` (from the command line) win.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is unknown or wrong.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    path = environ.get(CONFIG_FILE_VARIABLE)
+    if path:
+        try:
+            values |= tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{CONFIG_FILE_VARIABLE}={path}: cannot be read as TOML: {error}") from error
+    for name in Settings.model_fields:
+        text = environ.get(ENV_PREFIX + name.upper())
+        if text is not None:
+            values[name] = text
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_FILE_VARIABLE}
+    for variable in environ:
+        if variable.startswith(ENV_PREFIX) and variable not in known:
+            raise ConfigError(f"{variable}: no such setting; see docs/configuration.md for the list")
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{ENV_PREFIX}{name.upper()}: {message} (got {first.get('input')!r})"[:500]) from error
