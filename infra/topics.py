@@ -1,0 +1,243 @@
+"""The registry of topics, and their creation and checking on a broker (SPEC, section 1)."""
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
+
+from truyvet.config import ConfigError, Settings
+
+Direction = Literal["in", "out", "internal"]
+Cleanup = Literal["delete", "compact", "compact,delete"]
+Result = TypeVar("Result")
+
+_DAY_MS = 86_400_000
+_LONG_MAX = str(2**63 - 1)
+_MIB = 1024 * 1024
+_SEGMENT_BYTES_COMPACTED = 64 * _MIB
+_TIMEOUT_SECONDS = 15.0
+_LEADER_SECONDS_MAX = 30.0
+_POLL_SECONDS = 0.1
+
+
+class BrokerAwayError(Exception):
+    """The broker did not answer, or refused for a reason that passes; one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic of the pipeline, without prefix; ``retention_days`` None keeps what is not compacted away."""
+
+    name: str
+    key: str
+    direction: Direction
+    public: bool
+    cleanup: Cleanup
+    retention_days: int | None
+    max_message_bytes: int = _MIB
+
+    def config(self, *, restating: bool) -> dict[str, str]:
+        """The topic's settings as Kafka names them.
+
+        Restating history, nothing may expire or roll by time: 2021 would be deleted at once.
+        """
+        options = {
+            "cleanup.policy": self.cleanup,
+            "max.message.bytes": str(self.max_message_bytes),
+            "message.timestamp.type": "LogAppendTime" if self.direction == "in" and not restating else "CreateTime",
+        }
+        if "compact" in self.cleanup:
+            options["segment.bytes"] = str(_SEGMENT_BYTES_COMPACTED)
+        if restating:
+            options |= {
+                "retention.ms": "-1",
+                "segment.ms": _LONG_MAX,
+                "message.timestamp.before.max.ms": _LONG_MAX,
+                "message.timestamp.after.max.ms": _LONG_MAX,
+            }
+        elif self.retention_days is not None:
+            options["retention.ms"] = str(self.retention_days * _DAY_MS)
+        return options
+
+
+# A dead letter holds another record whole, in base64; a state value holds all that is open for one key.
+_LARGE_BYTES = 4 * _MIB
+
+TOPICS: tuple[TopicSpec, ...] = (
+    TopicSpec("scans", "person_id", "in", public=True, cleanup="delete", retention_days=30),
+    TopicSpec("venues", "venue_id", "in", public=True, cleanup="compact", retention_days=None),
+    TopicSpec("cases", "person_id", "in", public=True, cleanup="delete", retention_days=90),
+    TopicSpec("erasures", "person_id", "in", public=True, cleanup="delete", retention_days=90),
+    TopicSpec("enriched", "person_id", "out", public=True, cleanup="delete", retention_days=28),
+    TopicSpec("visits", "venue_id", "out", public=True, cleanup="delete", retention_days=28),
+    TopicSpec("case-visits", "venue_id", "internal", public=False, cleanup="delete", retention_days=28),
+    TopicSpec("venue-marks", "venue_id", "internal", public=False, cleanup="delete", retention_days=28),
+    TopicSpec(
+        "aggregates", "cell and emitting partition", "out", public=True, cleanup="compact,delete", retention_days=400
+    ),
+    TopicSpec("case-states", "person_id", "out", public=False, cleanup="delete", retention_days=90),
+    TopicSpec("exposures", "exposed person_id", "out", public=True, cleanup="delete", retention_days=90),
+    TopicSpec(
+        "rejects",
+        "original key",
+        "out",
+        public=False,
+        cleanup="delete",
+        retention_days=28,
+        max_message_bytes=_LARGE_BYTES,
+    ),
+    TopicSpec(
+        "state-person",
+        "state key",
+        "internal",
+        public=False,
+        cleanup="compact",
+        retention_days=None,
+        max_message_bytes=_LARGE_BYTES,
+    ),
+    TopicSpec(
+        "state-venue",
+        "state key",
+        "internal",
+        public=False,
+        cleanup="compact",
+        retention_days=None,
+        max_message_bytes=_LARGE_BYTES,
+    ),
+)
+
+_CHECKED = ("cleanup.policy", "message.timestamp.type")
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """An admin client for the settings' broker; its own connection messages are not printed."""
+    return AdminClient(settings.librdkafka() | {"log_level": 0, "socket.timeout.ms": int(_TIMEOUT_SECONDS * 1000)})
+
+
+def ensure_topics(settings: Settings) -> None:
+    """Creates the topics that are missing and checks those that exist.
+
+    Raises:
+        ConfigError: a topic exists with another partition count, cleanup policy or timestamp type.
+        BrokerAwayError: the broker cannot be reached, or refuses.
+    """
+    admin = admin_client(settings)
+    specs = {settings.topic(spec.name): spec for spec in TOPICS}
+    existing = _partition_counts(admin)
+    _check(admin, settings, {name: spec for name, spec in specs.items() if name in existing}, existing)
+    missing = [
+        NewTopic(
+            name,
+            num_partitions=settings.partitions,
+            replication_factor=settings.replication_factor,
+            config=spec.config(restating=settings.restating),
+        )
+        for name, spec in specs.items()
+        if name not in existing
+    ]
+    if missing:
+        _wait_all(admin.create_topics(missing, operation_timeout=_TIMEOUT_SECONDS), KafkaError.TOPIC_ALREADY_EXISTS)
+    _wait_leaders(admin, settings, specs)
+
+
+def check_topics(settings: Settings) -> list[str]:
+    """Checks the topics that exist and returns the full names of those that are missing.
+
+    Raises:
+        ConfigError: a topic exists with another partition count, cleanup policy or timestamp type.
+        BrokerAwayError: the broker cannot be reached.
+    """
+    admin = admin_client(settings)
+    specs = {settings.topic(spec.name): spec for spec in TOPICS}
+    existing = _partition_counts(admin)
+    _check(admin, settings, {name: spec for name, spec in specs.items() if name in existing}, existing)
+    return [name for name in specs if name not in existing]
+
+
+def delete_topics(settings: Settings) -> None:
+    """Deletes every topic of this prefix that the registry knows, for tests and replays that clean up.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached, or refuses.
+    """
+    admin = admin_client(settings)
+    existing = _partition_counts(admin)
+    names = [settings.topic(spec.name) for spec in TOPICS if settings.topic(spec.name) in existing]
+    if names:
+        _wait_all(admin.delete_topics(names), KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def _partition_counts(admin: AdminClient) -> dict[str, int]:
+    try:
+        topics = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+    except KafkaException as error:
+        raise BrokerAwayError(f"the broker does not answer: {error.args[0].str()}") from error
+    return {name: len(metadata.partitions) for name, metadata in topics.items()}
+
+
+def _check(admin: AdminClient, settings: Settings, specs: dict[str, TopicSpec], counts: dict[str, int]) -> None:
+    for name in specs:
+        if counts[name] != settings.partitions:
+            raise ConfigError(
+                f"TRUYVET_PARTITIONS: topic {name} has {counts[name]} partitions, not {settings.partitions}; "
+                "another count is a replay into a new prefix"
+            )
+    if not specs:
+        return
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in specs]
+    for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS).items():
+        found = {entry.name: entry.value for entry in _result(future).values()}
+        wanted = specs[resource.name].config(restating=settings.restating)
+        for option in _CHECKED:
+            if _as_set(found[option]) != _as_set(wanted[option]):
+                raise ConfigError(
+                    f"topic {resource.name}: {option} is {found[option]}, must be {wanted[option]}"
+                    f" (TRUYVET_RESTATING is {settings.restating})"
+                )
+
+
+def _as_set(value: str) -> set[str]:
+    return set(value.split(","))
+
+
+def _result(future: "Future[Result]") -> Result:
+    try:
+        return future.result()
+    except KafkaException as error:
+        raise BrokerAwayError(f"the broker refused: {error.args[0].str()}") from error
+
+
+def _wait_all(futures: Mapping[str, "Future[None]"], harmless: int) -> None:
+    """Waits for all; the error code ``harmless`` means that another process was quicker."""
+    for name, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != harmless:
+                raise BrokerAwayError(f"topic {name}: the broker refused: {error.args[0].str()}") from error
+
+
+def _wait_leaders(admin: AdminClient, settings: Settings, names: Iterable[str]) -> None:
+    """A new topic answers NOT_LEADER_FOR_PARTITION for a moment; nobody else should have to know."""
+    deadline = time.monotonic() + _LEADER_SECONDS_MAX
+    waiting = set(names)
+    while waiting:
+        try:
+            topics = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise BrokerAwayError(f"the broker does not answer: {error.args[0].str()}") from error
+        waiting = {name for name in waiting if not _led(topics.get(name), settings.partitions)}
+        if waiting and time.monotonic() > deadline:
+            raise BrokerAwayError(f"topic {min(waiting)}: no leader after {_LEADER_SECONDS_MAX:.0f} s")
+        if waiting:
+            time.sleep(_POLL_SECONDS)
+
+
+def _led(metadata: TopicMetadata | None, partitions: int) -> bool:
+    if metadata is None or metadata.error is not None or len(metadata.partitions) != partitions:
+        return False
+    return all(part.error is None and part.leader >= 0 for part in metadata.partitions.values())
