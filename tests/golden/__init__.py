@@ -1,0 +1,1 @@
+"""The golden cases: small inputs with the rows that SPEC gives for them."""

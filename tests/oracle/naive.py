@@ -1,0 +1,275 @@
+"""The views of SPEC §9 for one input, worked out event by event with plain dictionaries.
+
+What SPEC leaves to processing order is done in file order: first the register, then scans and cases, then the
+late register as a whole. The effect of erasures is not worked out yet; bad erasures are.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from json import dumps
+from math import inf
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from schemas.areas import load_areas
+from tests.oracle import wire
+from tests.oracle.files import Files
+from tests.oracle.wire import BadEventError, Object
+
+Row = dict[str, Any]
+Views = dict[str, list[Row]]
+
+CASE_RETENTION_MS = 90 * wire.DAY_MS
+# ruleset -> (days before, days before if asymptomatic, days after) (SPEC §7)
+RULESETS = {"vn-2021-07": (3, 14, 14), "vn-2021-12": (2, 2, 10)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a file with its record timestamp (epoch ms), and the event or the reason why it is none."""
+
+    record_ms: int
+    event: Object | None
+    whole: Object
+    reason: str = ""
+
+
+@dataclass
+class State:
+    """Everything that the files have said so far."""
+
+    venues: dict[str, Object] = field(default_factory=dict)
+    seen: dict[tuple[str, str], Object] = field(default_factory=dict)
+    accepted: dict[tuple[str, str], Row] = field(default_factory=dict)
+    waiting: dict[tuple[str, str], tuple[Object, Row]] = field(default_factory=dict)
+    cases: dict[tuple[str, str], tuple[int, bytes, Row]] = field(default_factory=dict)
+    rejects: list[Row] = field(default_factory=list)
+
+
+def naive_views(files: Files, *, retention_days: int = 28, timezone: str = "Asia/Ho_Chi_Minh") -> Views:
+    """The rows of each table, as ``truyvet replay`` writes them but without part, revision, and bookkeeping.
+
+    ``rejects`` counts by reason without resolved rows; ``reject_rows`` names each row, resolved ones too.
+    """
+    parents = load_areas().parents
+    state = State()
+    _register(state, files.venues, parents)
+    for line in _lines(files.scans, wire.scan, "occurred_at"):
+        _scan(state, line, retention_days * wire.DAY_MS)
+    for line in _lines(files.cases, wire.case, "reported_at"):
+        _case(state, line)
+    for line in _lines(files.erasures, wire.erasure, "requested_at"):
+        if line.event is None:
+            _reject(state, "erasures", line, line.reason)
+        elif line.event["t"] > line.record_ms + wire.FUTURE_MS:
+            _reject(state, "erasures", line, "in_future")
+    _register(state, files.venues_late, parents)
+    for identity, (event, reject) in list(state.waiting.items()):
+        resolved = _resolve(state, event["venue_id"])
+        if resolved is not None:
+            del state.waiting[identity]
+            reject["status"] = "resolved"
+            _accept(state, event, resolved)
+    scans = sorted(state.accepted.values(), key=lambda row: (row["person_id"], row["scan_id"]))
+    return {
+        "scans": scans,
+        "venues": [_venue_row(state.venues[venue_id]) for venue_id in sorted(state.venues)],
+        "cases": [state.cases[identity][2] for identity in sorted(state.cases)],
+        "rejects": _by_reason(state.rejects),
+        "reject_rows": state.rejects,
+        **_cells(scans, ZoneInfo(timezone)),
+    }
+
+
+def _lines(lines: Iterable[bytes], judge: Callable[[object], Object], time_field: str) -> Iterator[Line]:
+    """Each line with the record timestamp that SPEC §10 gives it."""
+    before_ms = 0
+    for raw in lines:
+        whole: object = None
+        event: Object | None = None
+        reason = ""
+        try:
+            whole = wire.parse(raw, bytes_max=inf)  # even an oversized line may state its time
+            wire.parse(raw)
+            event = judge(whole)
+        except BadEventError as error:
+            reason = "oversized" if len(raw) > wire.VALUE_BYTES_MAX else error.reason
+        fields = whole if isinstance(whole, dict) else {}
+        before_ms = _record_ms(fields, time_field, before_ms)
+        yield Line(before_ms, event, fields, reason)
+
+
+def _record_ms(fields: Object, time_field: str, before_ms: int) -> int:
+    stated = fields.get("_ts")
+    if isinstance(stated, int) and not isinstance(stated, bool) and 0 <= stated < 2**63:
+        return stated
+    try:
+        return max(wire.instant(fields.get(time_field)), 0)
+    except ValueError:
+        return before_ms
+
+
+def _reject(state: State, topic: str, line: Line, reason: str, status: str = "open") -> Row:
+    row = {
+        "topic": "checkin." + topic,
+        "record_at": wire.instant_text(min(line.record_ms, 253_402_300_799_999)),
+        "reason": reason,
+        "status": status,
+    }
+    state.rejects.append(row)
+    return row
+
+
+def _register(state: State, lines: Iterable[bytes], parents: Mapping[str, tuple[str, str]]) -> None:
+    for line in _lines(lines, lambda value: wire.venue(value, parents), "registered_at"):
+        if line.event is None:
+            _reject(state, "venues", line, line.reason)
+        else:
+            state.venues[line.event["venue_id"]] = line.event
+
+
+def _resolve(state: State, venue_id: str) -> Object | None:
+    """The venue that a scanned identity stands for: itself, or the earliest that claims it as a code."""
+    if venue_id in state.venues:
+        return state.venues[venue_id]
+    claims = [venue for venue in state.venues.values() if venue_id in venue["codes"]]
+    return min(claims, key=lambda venue: (venue["t"], venue["venue_id"]), default=None)
+
+
+def _scan(state: State, line: Line, retention_ms: int) -> None:
+    event = line.event
+    if event is None:
+        _reject(state, "scans", line, line.reason)
+    elif event["t"] > line.record_ms + wire.FUTURE_MS:
+        _reject(state, "scans", line, "in_future")
+    elif event["t"] < line.record_ms - retention_ms:
+        _reject(state, "scans", line, "too_old")
+    else:
+        identity = (event["person_id"], event["scan_id"])
+        before = state.seen.setdefault(identity, event)
+        if before is not event:
+            if before != event:
+                _reject(state, "scans", line, "conflicting_duplicate")
+            return
+        venue = _resolve(state, event["venue_id"])
+        if venue is None:
+            state.waiting[identity] = (event, _reject(state, "scans", line, "unknown_venue", "waiting"))
+        else:
+            _accept(state, event, venue)
+
+
+def _accept(state: State, event: Object, venue: Object) -> None:
+    areas = {name: venue[name] for name in ("category", "province_code", "district_code", "ward_code", "lat", "lon")}
+    state.accepted[event["person_id"], event["scan_id"]] = {
+        "person_id": event["person_id"],
+        "scan_id": event["scan_id"],
+        "venue_id": venue["venue_id"],
+        "venue_code": event["venue_id"],
+        "occurred_at": wire.instant_text(event["t"]),
+        "direction": event["direction"],
+        "source": event["source"],
+        **areas,
+        "status": "active",
+    }
+
+
+def _case(state: State, line: Line) -> None:
+    event = line.event
+    reason = line.reason
+    if event is not None:
+        if event["t"] > line.record_ms + wire.FUTURE_MS:
+            reason = "in_future"
+        elif event["t"] < line.record_ms - CASE_RETENTION_MS:
+            reason = "too_old"
+        elif event["status"] == "confirmed":
+            reason = _confirmed_reason(event)
+    if reason or event is None:
+        _reject(state, "cases", line, reason)
+        return
+    whole = {name: value for name, value in line.whole.items() if name != "_ts"}
+    canonical = dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    identity = (event["case_id"], event["person_id"])
+    report = (event["t"], canonical, _case_row(event))
+    if identity not in state.cases or state.cases[identity][:2] < report[:2]:
+        state.cases[identity] = report
+
+
+def _confirmed_reason(event: Object) -> str:
+    """Why a confirmed case is rejected; empty if it is not."""
+    if event["ruleset"] not in RULESETS:
+        return "unknown_ruleset"
+    anchored = event["onset_at"] is not None or event["sampled_at"] is not None
+    begins = anchored or event["infectious_from"] is not None
+    ends = anchored or event["infectious_to"] is not None or event["isolated_at"] is not None
+    return "" if begins and ends else "schema_violation"
+
+
+def _case_row(event: Object) -> Row:
+    row = {name: event[name] for name in ("case_id", "person_id", "status", "ruleset")}
+    row["reported_at"] = wire.instant_text(event["t"])
+    for name in wire.CASE_TIMES:
+        row[name] = None if event[name] is None else wire.instant_text(event[name])
+    return row
+
+
+def _venue_row(event: Object) -> Row:
+    row = {name: value for name, value in event.items() if name != "t"}
+    return row | {"registered_at": wire.instant_text(event["t"])}
+
+
+def _by_reason(rejects: list[Row]) -> list[Row]:
+    counts: dict[str, int] = {}
+    for row in rejects:
+        if row["status"] != "resolved":
+            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+    return [{"reason": reason, "rows": counts[reason]} for reason in sorted(counts)]
+
+
+def _cells(scans: list[Row], zone: ZoneInfo) -> Views:
+    """The three cell families, as recounts of the accepted scans."""
+    minutes: dict[tuple[str, str], list[Row]] = {}
+    hours: dict[tuple[str, str], list[Row]] = {}
+    days: dict[tuple[str, str, str], list[Row]] = {}
+    for row in scans:
+        local = datetime.fromisoformat(row["occurred_at"]).astimezone(zone)
+        minute = local.replace(second=0, microsecond=0)
+        minutes.setdefault((_utc(minute), row["ward_code"]), []).append(row)
+        hours.setdefault((_utc(minute.replace(minute=0)), row["venue_id"]), []).append(row)
+        day = local.date().isoformat()
+        for level, code in (
+            ("ward", row["ward_code"]),
+            ("district", row["district_code"]),
+            ("province", row["province_code"]),
+            ("nation", "VN"),
+        ):
+            days.setdefault((day, level, code), []).append(row)
+    return {
+        "ward_minute": [{"minute": key[0], "ward_code": key[1], **_counts(minutes[key])} for key in sorted(minutes)],
+        "venue_hour": [{"hour": key[0], "venue_id": key[1], **_counts(hours[key])} for key in sorted(hours)],
+        "area_day": [
+            {
+                "day": key[0],
+                "level": key[1],
+                "code": key[2],
+                "scans": len(days[key]),
+                "persons": len({row["person_id"] for row in days[key]}),
+                "active_venues": len({row["venue_id"] for row in days[key]}),
+            }
+            for key in sorted(days)
+        ],
+    }
+
+
+def _utc(moment: datetime) -> str:
+    return wire.instant_text(round(moment.timestamp() * 1000))
+
+
+def _counts(rows: list[Row]) -> Row:
+    directions = [row["direction"] for row in rows]
+    return {
+        "scans": len(rows),
+        "ins": directions.count("in"),
+        "outs": directions.count("out"),
+        "passes": directions.count("pass"),
+    }
