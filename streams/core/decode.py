@@ -1,0 +1,195 @@
+"""Bytes of the four input topics to events, or to the reason why they are none.
+
+The contract is ``schemas.models``; this is its fast reading, held to the same verdicts by a test. A plain
+value, which nearly all are, goes through msgspec's typed decoders. Whatever those refuse is judged by the
+slow and complete reading of ``streams.core.judge``, so a fast path only ever says yes.
+
+Why a run of scans may be read as one JSON list: each value must begin with ``{``, and all together hold no
+more ``{`` than there are values. If their list then parses to as many objects, every ``{`` opens one of
+them, at the start of its own value. So no value holds two objects or half of one, the commas that join
+them are the only ones between objects, and a hostile value can neither shift nor change its neighbours.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+
+from streams.core.categories import CATEGORIES
+from streams.core.inbound import (
+    CAPACITY_MAX,
+    CODES_MAX,
+    DEPTH_MAX,
+    LAT_MAX,
+    LON_MAX,
+    NAME_CHARACTERS_MAX,
+    VALUE_BYTES_MAX,
+    AreaList,
+    BadEvent,
+    CaseIn,
+    ErasureIn,
+    ScanIn,
+    VenueIn,
+    VenueStatus,
+)
+from streams.core.judge import (
+    ID_TEXT,
+    PERSON_TEXT,
+    judge_case,
+    judge_erasure,
+    judge_scan,
+    judge_venue,
+    venue_contradiction,
+)
+from streams.core.times import MINUTES, RESTS, parse_ms
+
+__all__ = [
+    "BadEvent",
+    "CaseIn",
+    "ErasureIn",
+    "ScanIn",
+    "VenueIn",
+    "decode_case",
+    "decode_erasure",
+    "decode_scan",
+    "decode_scans",
+    "decode_venue",
+]
+
+_RUN_RECORDS: Final = 256
+"""Scans read as one list: enough to share the cost, few enough that a bad one makes little work."""
+_BRACE: Final = ord("{")
+_ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+_PERSON_BYTES: Final = b"0123456789abcdef"
+
+
+class _VenueText(msgspec.Struct, gc=False):
+    """A venue as it stands on the wire, with what msgspec can check by itself."""
+
+    venue_id: str
+    name: Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
+    category: str
+    province_code: str
+    district_code: str
+    ward_code: str
+    lat: Annotated[float, msgspec.Meta(ge=-LAT_MAX, le=LAT_MAX)]
+    lon: Annotated[float, msgspec.Meta(ge=-LON_MAX, le=LON_MAX)]
+    registered_at: str
+    status: VenueStatus
+    capacity: Annotated[int, msgspec.Meta(ge=0, le=CAPACITY_MAX)] | None = None
+    dwell_minutes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    codes: Annotated[tuple[str, ...], msgspec.Meta(max_length=CODES_MAX)] | None = None
+
+
+_SCANS: Final = msgspec.json.Decoder(list[ScanIn])
+_SCAN: Final = msgspec.json.Decoder(ScanIn)
+_VENUE: Final = msgspec.json.Decoder(_VenueText)
+
+
+def decode_scans(values: Sequence[bytes | None]) -> list[ScanIn | BadEvent]:
+    """One verdict per value, in order; each is what the value alone would get."""
+    verdicts: list[ScanIn | BadEvent] = []
+    for start in range(0, len(values), _RUN_RECORDS):
+        run = values[start : start + _RUN_RECORDS]
+        verdicts += _decode_run(run) or map(decode_scan, run)
+    return verdicts
+
+
+def decode_scan(value: bytes | None) -> ScanIn | BadEvent:
+    """The verdict on one scan."""
+    if value is None or not _plain(value):
+        return judge_scan(value)
+    try:
+        scan = _SCAN.decode(value)
+        scan.occurred_ms = _milliseconds(scan)
+    except (msgspec.DecodeError, ValueError):
+        return judge_scan(value)
+    if ID_TEXT.fullmatch(scan.scan_id) and ID_TEXT.fullmatch(scan.venue_id) and PERSON_TEXT.fullmatch(scan.person_id):
+        return scan
+    return judge_scan(value)
+
+
+def decode_venue(value: bytes | None, areas: AreaList) -> VenueIn | BadEvent:
+    """The verdict on one version of a venue; a null record is the caller's to skip."""
+    if value is None or not _plain(value):
+        return judge_venue(value, areas)
+    try:
+        text = _VENUE.decode(value)
+        venue = VenueIn(
+            text.venue_id,
+            text.name,
+            text.category,
+            text.province_code,
+            text.district_code,
+            text.ward_code,
+            text.lat,
+            text.lon,
+            text.capacity,
+            parse_ms(text.registered_at),
+            text.status,
+            text.dwell_minutes,
+            text.codes or (),
+        )
+    except (msgspec.DecodeError, ValueError):
+        return judge_venue(value, areas)
+    known = venue.category in CATEGORIES and all(map(ID_TEXT.fullmatch, (venue.venue_id, *venue.codes)))
+    # An area code that is no code at all is in no list either; only the words for it would differ.
+    return venue if known and venue_contradiction(venue, areas) is None else judge_venue(value, areas)
+
+
+def decode_case(value: bytes | None) -> CaseIn | BadEvent:
+    """The verdict on one case report, as far as its structure goes."""
+    return judge_case(value)
+
+
+def decode_erasure(value: bytes | None) -> ErasureIn | BadEvent:
+    """The verdict on one erasure."""
+    return judge_erasure(value)
+
+
+def _plain(value: bytes) -> bool:
+    """Whether a typed decoder's yes can be trusted: it does not look into fields that it skips."""
+    if len(value) > VALUE_BYTES_MAX or value.count(b"[") + value.count(b"{") > DEPTH_MAX:
+        return False
+    return value.isascii() or _is_utf8(value)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _milliseconds(scan: ScanIn) -> int:
+    return parse_ms(scan.occurred_ms)  # type: ignore[arg-type]  # a text until now, see inbound.py
+
+
+def _decode_run(run: Sequence[bytes | None]) -> list[ScanIn] | None:
+    """All scans of a run, if every value is a plain and good one; else None."""
+    if not all(run):
+        return None
+    whole: Sequence[bytes] = run  # type: ignore[assignment]  # none of them is None or empty
+    count = len(whole)
+    text = b"[" + b",".join(whole) + b"]"
+    if text.count(b"{") != count or {value[0] for value in whole} != {_BRACE}:
+        return None
+    if (text.find(b"[", 1) > 0 and text.count(b"[") > DEPTH_MAX) or not (text.isascii() or _is_utf8(text)):
+        return None
+    if len(text) > VALUE_BYTES_MAX and max(map(len, whole)) > VALUE_BYTES_MAX:
+        return None
+    try:
+        scans = _SCANS.decode(text)
+        for scan in scans:
+            written: str = scan.occurred_ms  # type: ignore[assignment]  # a text until now, see inbound.py
+            scan.occurred_ms = MINUTES[written[:16]] + RESTS[written[16:]]
+    except (msgspec.DecodeError, ValueError):
+        return None
+    if len(scans) != count:
+        return None
+    ids = "".join([scan.scan_id for scan in scans] + [scan.venue_id for scan in scans])
+    persons = "".join([scan.person_id for scan in scans])
+    if ids.encode().translate(None, _ID_BYTES) or persons.encode().translate(None, _PERSON_BYTES):
+        return None
+    return scans

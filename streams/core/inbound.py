@@ -1,0 +1,112 @@
+"""The four input events as the core works with them, and the limits that make a value one of them.
+
+Times are UTC epoch milliseconds. Nothing here checks anything: ``streams.core.decode`` makes these.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    _Instant = int
+else:
+    # The decoder puts the time's text here, and decode.py overwrites it with milliseconds before anyone
+    # sees the scan: a second object per scan would cost more than all the other checks.
+    _Instant = str
+
+VALUE_BYTES_MAX: Final = 65_536
+DEPTH_MAX: Final = 64
+"""Arrays and objects open at once; the event's own object is the first."""
+NAME_CHARACTERS_MAX: Final = 1_000
+CODES_MAX: Final = 100
+CAPACITY_MAX: Final = 2**31 - 1
+LAT_MAX: Final = 90
+LON_MAX: Final = 180
+
+Direction = Literal["in", "out", "pass"]
+Source = Literal[
+    "pc_covid",
+    "bluezone",
+    "ncovi",
+    "vhd",
+    "vneid",
+    "hue_s",
+    "national_qr",
+    "cccd",
+    "bhyt",
+    "checkpoint",
+    "paper",
+    "other",
+]
+VenueStatus = Literal["active", "closed"]
+CaseStatus = Literal["confirmed", "withdrawn"]
+
+
+class AreaList(Protocol):
+    """What decoding a venue needs of the administrative list."""
+
+    @property
+    def parents(self) -> Mapping[str, tuple[str, str]]:
+        """Ward to (district, province)."""
+
+
+class ScanIn(msgspec.Struct, gc=False):
+    """A scan as sent; ``venue_id`` may be a venue's code."""
+
+    scan_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    person_id: Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
+    venue_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    direction: Direction
+    occurred_ms: _Instant = msgspec.field(name="occurred_at")
+    source: Source
+
+
+class VenueIn(msgspec.Struct, gc=False):
+    """One version of a venue."""
+
+    venue_id: str
+    name: str
+    category: str
+    province_code: str
+    district_code: str
+    ward_code: str
+    lat: float
+    lon: float
+    capacity: int | None
+    registered_ms: int
+    status: VenueStatus
+    dwell_minutes: int | None
+    """The venue's own; None leaves it to the category."""
+    codes: tuple[str, ...]
+
+
+class CaseIn(msgspec.Struct, gc=False):
+    """One report of a case. Whether its ruleset is known and its period can be told is judged later."""
+
+    case_id: str
+    person_id: str
+    status: CaseStatus
+    onset_ms: int | None
+    sampled_ms: int | None
+    infectious_from_ms: int | None
+    infectious_to_ms: int | None
+    isolated_ms: int | None
+    reported_ms: int
+    ruleset: str | None
+    canonical: bytes
+    """Canonical JSON of the whole report without ``_ts``: of reports at one time, the largest counts."""
+
+
+class ErasureIn(msgspec.Struct, gc=False):
+    """A request to forget a person."""
+
+    person_id: str
+    requested_ms: int
+
+
+class BadEvent(msgspec.Struct, frozen=True):
+    """Why a value is no event; ``detail`` names fields and rules, never what the value holds."""
+
+    reason: str
+    detail: str

@@ -1,0 +1,164 @@
+"""Times: RFC 3339 texts to epoch milliseconds and back, and the local days, hours and minutes of reports.
+
+A text is ``YYYY-MM-DDTHH:MM:SS[.digits](Z|±HH:MM)`` with capital T and Z, a real date, a written year of
+1970 to 2099 and seconds below 60; digits beyond the millisecond are cut. An instant may lie before 1970 in
+UTC (``1970-01-01T00:00:00+07:00``): its milliseconds are negative, and all arithmetic here floors.
+
+Texts repeat: a batch of scans holds few distinct minutes and few distinct rests. So a text is cut in two
+after the minute, each half is looked up, and only one never seen is parsed. The memos are bounded, and
+change no result.
+"""
+
+import re
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Final
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 86_400_000
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+_YEAR_FIRST: Final = 1970
+_YEAR_LAST: Final = 2099
+_FIRST_MS: Final = -62_135_596_800_000 + DAY_MS
+"""0001-01-02: a day of room, so that a zone's offset never leaves the calendar."""
+_LAST_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+_BUCKET_MS: Final = 15 * MINUTE_MS
+_MEMO_ENTRIES_MAX: Final = 65_536
+"""A hostile stream of ever new texts must not grow the memos without bound."""
+
+_MINUTE_TEXT: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3]):([0-5][0-9])")
+_REST_TEXT: Final = re.compile(r":([0-5][0-9])(?:\.([0-9]+))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))")
+
+
+class _Minutes(dict[str, int]):
+    """``2021-10-14T08:15`` to the epoch milliseconds it would be in UTC."""
+
+    def __missing__(self, text: str) -> int:
+        match = _MINUTE_TEXT.fullmatch(text)
+        if match is None:
+            raise ValueError("must be an RFC 3339 time such as 2021-10-14T08:15:30+07:00")
+        year, month, day, hour, minute = map(int, match.groups())
+        if not _YEAR_FIRST <= year <= _YEAR_LAST:
+            raise ValueError("must be of the years 1970 to 2099")
+        days = date(year, month, day).toordinal() - _EPOCH_ORDINAL  # raises ValueError for 30 February
+        if len(self) >= _MEMO_ENTRIES_MAX:
+            self.clear()
+        self[text] = result = days * DAY_MS + hour * HOUR_MS + minute * MINUTE_MS
+        return result
+
+
+class _Rests(dict[str, int]):
+    """``:30.123+07:00`` to the milliseconds to add: seconds and fraction, less the offset.
+
+    Only texts without a fraction are remembered: with one there are too many, and of a hostile kind.
+    """
+
+    def __missing__(self, text: str) -> int:
+        match = _REST_TEXT.fullmatch(text)
+        if match is None:
+            raise ValueError("must have seconds of 00 to 59, and Z or an offset such as +07:00")
+        seconds, fraction, sign, hours, minutes = match.groups()
+        result = int(seconds) * 1000
+        if fraction:
+            result += int(fraction[:3].ljust(3, "0"))
+        if sign:
+            offset_ms = int(hours) * HOUR_MS + int(minutes) * MINUTE_MS
+            result += offset_ms if sign == "-" else -offset_ms
+        if fraction is None:
+            if len(self) >= _MEMO_ENTRIES_MAX:
+                self.clear()
+            self[text] = result
+        return result
+
+
+MINUTES: Final = _Minutes()
+"""For callers with many texts: ``MINUTES[text[:16]] + RESTS[text[16:]]`` is ``parse_ms(text)``."""
+RESTS: Final = _Rests()
+
+
+def parse_ms(text: str) -> int:
+    """Epoch milliseconds of an RFC 3339 text.
+
+    Raises:
+        ValueError: the text is no time as this module's head describes; the message never repeats it.
+    """
+    return MINUTES[text[:16]] + RESTS[text[16:]]
+
+
+class _MinuteTexts(dict[int, str]):
+    """Minutes since the epoch to ``2021-10-14T01:15:``."""
+
+    def __missing__(self, minute: int) -> str:
+        result = (_EPOCH + timedelta(minutes=minute)).isoformat()[:17]
+        if len(self) >= _MEMO_ENTRIES_MAX:
+            self.clear()
+        self[minute] = result
+        return result
+
+
+_MINUTE_TEXTS: Final = _MinuteTexts()
+
+
+def format_ms(ms: int) -> str:
+    """``2021-10-14T01:15:30.000Z`` of epoch milliseconds; beyond the calendar, its nearest day's."""
+    minute, rest_ms = divmod(min(max(ms, _FIRST_MS), _LAST_MS), MINUTE_MS)
+    return f"{_MINUTE_TEXTS[minute]}{rest_ms // 1000:02d}.{rest_ms % 1000:03d}Z"
+
+
+class LocalClock:
+    """The days, hours and minutes of one time zone. It tells no "now": every time is an argument.
+
+    A zone's offset is looked up once per quarter of an hour; a quarter within which it changes (a few in
+    the history of the zones) is never remembered.
+    """
+
+    __slots__ = ("_days", "_offsets", "_zone")
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+        self._offsets: dict[int, int] = {}
+        self._days: dict[int, str] = {}
+
+    def offset_ms(self, ms: int) -> int:
+        """Milliseconds that local time is ahead of UTC at this instant."""
+        bucket = ms // _BUCKET_MS
+        known = self._offsets.get(bucket)
+        if known is not None:
+            return known
+        first = self._exact_offset_ms(bucket * _BUCKET_MS)
+        if first != self._exact_offset_ms((bucket + 1) * _BUCKET_MS - 1):
+            return self._exact_offset_ms(ms)
+        if len(self._offsets) >= _MEMO_ENTRIES_MAX:
+            self._offsets.clear()
+        self._offsets[bucket] = first
+        return first
+
+    def day_text(self, ms: int) -> str:
+        """The local day, ``YYYY-MM-DD``."""
+        clamped_ms = min(max(ms, _FIRST_MS), _LAST_MS - DAY_MS)
+        day = (clamped_ms + self.offset_ms(clamped_ms)) // DAY_MS
+        known = self._days.get(day)
+        if known is not None:
+            return known
+        text = date.fromordinal(day + _EPOCH_ORDINAL).isoformat()
+        if len(self._days) >= _MEMO_ENTRIES_MAX:
+            self._days.clear()
+        self._days[day] = text
+        return text
+
+    def minute_start(self, ms: int) -> int:
+        """UTC milliseconds at which the local minute of this instant began."""
+        return ms - (ms + self.offset_ms(ms)) % MINUTE_MS
+
+    def hour_start(self, ms: int) -> int:
+        """UTC milliseconds at which the local hour of this instant began."""
+        return ms - (ms + self.offset_ms(ms)) % HOUR_MS
+
+    def _exact_offset_ms(self, ms: int) -> int:
+        clamped_ms = min(max(ms, _FIRST_MS), _LAST_MS - DAY_MS)
+        offset = (_EPOCH + timedelta(milliseconds=clamped_ms)).astimezone(self._zone).utcoffset()
+        assert offset is not None, "a time zone always has an offset"
+        return offset // timedelta(milliseconds=1)
