@@ -80,7 +80,7 @@ find_python() {
 
 has_java() {
   local version
-  version=$(java -version 2>&1 | sed -n '1s/.*"\([0-9]*\).*/\1/p') || return 1
+  version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1) || return 1
   [ "${version:-0}" -ge 17 ]
 }
 

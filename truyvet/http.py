@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import urlsplit
 
 from truyvet import metrics
@@ -134,7 +133,7 @@ def _handler(service: HttpService) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it so
             """Requests are not logged: probes come every few seconds, and queries may name people."""
 
     return Handler

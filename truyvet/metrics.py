@@ -7,7 +7,15 @@ Nothing else in the project makes a prometheus object. A label's value is one of
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 PREFIX = "truyvet_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,7 +45,7 @@ class Metric:
 
 
 # A second series beside each counter, telling when it was made, would only be noise.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 # CPU seconds, resident bytes, open files and start of the process itself.
 ProcessCollector(registry=REGISTRY)
