@@ -168,16 +168,8 @@ def _milliseconds(scan: ScanIn) -> int:
 
 def _decode_run(run: Sequence[bytes | None]) -> list[ScanIn] | None:
     """All scans of a run, if every value is a plain and good one; else None."""
-    if not all(run):
-        return None
-    whole: Sequence[bytes] = run  # type: ignore[assignment]  # none of them is None or empty
-    count = len(whole)
-    text = b"[" + b",".join(whole) + b"]"
-    if text.count(b"{") != count or {value[0] for value in whole} != {_BRACE}:
-        return None
-    if (text.find(b"[", 1) > 0 and text.count(b"[") > DEPTH_MAX) or not (text.isascii() or _is_utf8(text)):
-        return None
-    if len(text) > VALUE_BYTES_MAX and max(map(len, whole)) > VALUE_BYTES_MAX:
+    text = _list_text(run)
+    if text is None:
         return None
     try:
         scans = _SCANS.decode(text)
@@ -186,10 +178,23 @@ def _decode_run(run: Sequence[bytes | None]) -> list[ScanIn] | None:
             scan.occurred_ms = MINUTES[written[:16]] + RESTS[written[16:]]
     except (msgspec.DecodeError, ValueError):
         return None
-    if len(scans) != count:
+    return scans if len(scans) == len(run) and _well_spelled(scans) else None
+
+
+def _list_text(run: Sequence[bytes | None]) -> bytes | None:
+    """The run as one JSON list, if a list of as many scans can only be these, and hides nothing bad."""
+    if not all(run):
         return None
+    values: Sequence[bytes] = run  # type: ignore[assignment]  # none of them is None or empty
+    text = b"[" + b",".join(values) + b"]"
+    apart = text.count(b"{") == len(values) and {value[0] for value in values} == {_BRACE}
+    shallow = text.find(b"[", 1) < 0 or text.count(b"[") <= DEPTH_MAX
+    small = len(text) <= VALUE_BYTES_MAX or max(map(len, values)) <= VALUE_BYTES_MAX
+    return text if apart and shallow and small and (text.isascii() or _is_utf8(text)) else None
+
+
+def _well_spelled(scans: list[ScanIn]) -> bool:
+    """Whether all ids hold nothing but their letters; how many, the typed decoder has seen to."""
     ids = "".join([scan.scan_id for scan in scans] + [scan.venue_id for scan in scans])
     persons = "".join([scan.person_id for scan in scans])
-    if ids.encode().translate(None, _ID_BYTES) or persons.encode().translate(None, _PERSON_BYTES):
-        return None
-    return scans
+    return not (ids.encode().translate(None, _ID_BYTES) or persons.encode().translate(None, _PERSON_BYTES))

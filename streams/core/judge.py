@@ -43,7 +43,7 @@ _STRINGS: Final = re.compile(rb'"(?:[^"\\]+|\\.)*+"', re.DOTALL)
 _DIGITS_MAX: Final = 4_300
 """Python refuses to read longer integers; here they are as good as infinite."""
 
-Check = Callable[[Any], Any]
+Check = Callable[[object], Any]
 """Gives a field's value as the core keeps it; raises ValueError with the rule it breaks."""
 
 
@@ -159,7 +159,7 @@ def _fields(found: dict[str, Any], checks: Mapping[str, tuple[str, Check]]) -> d
 
 
 def _matching(pattern: re.Pattern[str], rule: str) -> Check:
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if type(value) is not str or pattern.fullmatch(value) is None:
             raise ValueError(rule)
         return value
@@ -170,7 +170,7 @@ def _matching(pattern: re.Pattern[str], rule: str) -> Check:
 def _one_of(names: tuple[str, ...]) -> Check:
     known = frozenset(names)
 
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if type(value) is not str or value not in known:
             raise ValueError("must be one of " + " ".join(names))
         return value
@@ -179,7 +179,7 @@ def _one_of(names: tuple[str, ...]) -> Check:
 
 
 def _text(characters_max: int) -> Check:
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if type(value) is not str or len(value) > characters_max:
             raise ValueError(f"must be a string of at most {characters_max} characters")
         return value
@@ -188,7 +188,7 @@ def _text(characters_max: int) -> Check:
 
 
 def _whole_number(least: int, most: int) -> Check:
-    def check(value: Any) -> int:
+    def check(value: object) -> int:
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"must be an integer of {least} to {most}")
         return value
@@ -197,21 +197,21 @@ def _whole_number(least: int, most: int) -> Check:
 
 
 def _degrees(most: int) -> Check:
-    def check(value: Any) -> float:
-        if type(value) not in (int, float) or not -most <= value <= most:
+    def check(value: object) -> float:
+        if (type(value) is not int and type(value) is not float) or not -most <= value <= most:
             raise ValueError(f"must be a number of -{most} to {most}")
         return float(value)
 
     return check
 
 
-def _instant(value: Any) -> int:
+def _instant(value: object) -> int:
     if type(value) is not str:
         raise ValueError("must be a string")
     return parse_ms(value)
 
 
-def _venue_codes(value: Any) -> tuple[str, ...]:
+def _venue_codes(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if type(value) is not list or len(value) > CODES_MAX:

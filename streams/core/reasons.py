@@ -22,7 +22,7 @@ UNKNOWN_VENUE: Final = "unknown_venue"
 REASONS: Final = MappingProxyType(
     {
         OVERSIZED: "the value is larger than 64 KiB",
-        MALFORMED_JSON: "the value is no JSON text: broken syntax or UTF-8, NaN, a lone surrogate, nesting deeper than 64",
+        MALFORMED_JSON: "the value is no JSON: broken syntax or UTF-8, NaN, a lone surrogate, nesting deeper than 64",
         SCHEMA_VIOLATION: "the value is JSON, but no such event",
         KEY_MISMATCH: "the record's key is not the person_id (of a venue: the venue_id) of its value",
         MISROUTED: "the record was on a partition that is not its key's, and sending it on twice did not help",

@@ -1,0 +1,110 @@
+"""The venue directory: the register in memory, and which venue a scanned code means.
+
+Each worker holds the whole register, so an entry is small: the venue's attributes packed in 29 bytes, which
+are also what a stored scan keeps of its venue (little-endian)::
+
+    ward_code 5s | district_code 3s | province_code 2s | category u8 | dwell_minutes u16 | lat f64 | lon f64
+
+``dwell_minutes`` is the venue's own, or its category's.
+"""
+
+import struct
+from typing import Final, Protocol
+
+from streams.core.categories import CATEGORIES
+
+_ATTRIBUTES = struct.Struct("<5s3s2sBHdd")
+ATTRIBUTES_BYTES: Final = _ATTRIBUTES.size
+NO_ATTRIBUTES: Final = bytes(ATTRIBUTES_BYTES)
+CATEGORY_NAMES: Final = tuple(CATEGORIES)
+CATEGORY_BYTES: Final = tuple(name.encode() for name in CATEGORY_NAMES)
+_CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
+
+
+class VenueEvent(Protocol):
+    """What the directory needs of a valid venue event (``decode.VenueIn``)."""
+
+    @property
+    def venue_id(self) -> str: ...
+    @property
+    def category(self) -> str: ...
+    @property
+    def province_code(self) -> str: ...
+    @property
+    def district_code(self) -> str: ...
+    @property
+    def ward_code(self) -> str: ...
+    @property
+    def lat(self) -> float: ...
+    @property
+    def lon(self) -> float: ...
+    @property
+    def dwell_minutes(self) -> int | None: ...
+    @property
+    def registered_ms(self) -> int: ...
+    @property
+    def codes(self) -> tuple[str, ...]: ...
+
+
+def pack_attributes(venue: VenueEvent) -> bytes:
+    """The venue's attributes as a stored scan keeps them."""
+    dwell = venue.dwell_minutes if venue.dwell_minutes is not None else CATEGORIES[venue.category][0]
+    return _ATTRIBUTES.pack(
+        venue.ward_code.encode(),
+        venue.district_code.encode(),
+        venue.province_code.encode(),
+        _CATEGORY_CODE[venue.category],
+        dwell,
+        venue.lat,
+        venue.lon,
+    )
+
+
+unpack_attributes = _ATTRIBUTES.unpack
+"""(ward, district, province, category code, dwell_minutes, lat, lon) of 29 packed bytes; codes as bytes."""
+
+
+class Directory:
+    """The newest version of every venue, and who claims which code.
+
+    One thread may put while others resolve: every value is replaced whole, never changed in place.
+    """
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self._venues: dict[bytes, bytes] = {}
+        self._claims: dict[bytes, tuple[tuple[int, bytes], ...]] = {}
+        self._codes: dict[bytes, tuple[bytes, ...]] = {}
+
+    def __len__(self) -> int:
+        """How many venues are registered."""
+        return len(self._venues)
+
+    def put(self, venue: VenueEvent) -> set[bytes]:
+        """Takes a new version of a venue; returns the codes that may now mean something else."""
+        venue_id = venue.venue_id.encode()
+        touched = {venue_id} if venue_id not in self._venues else set()
+        self._venues[venue_id] = pack_attributes(venue)
+        for code in self._codes.pop(venue_id, ()):
+            self._claims[code] = tuple(claim for claim in self._claims[code] if claim[1] != venue_id)
+            touched.add(code)
+        if venue.codes:
+            self._codes[venue_id] = codes = tuple({code.encode(): None for code in venue.codes})
+            for code in codes:
+                self._claims[code] = (*self._claims.get(code, ()), (venue.registered_ms, venue_id))
+                touched.add(code)
+        return touched
+
+    def resolve(self, code: bytes) -> tuple[bytes, bytes] | None:
+        """(venue_id, attributes) that ``code`` means, or None where nobody registered it.
+
+        A venue_id names its own venue; else the smallest (registered_at, venue_id) that claims the code.
+        """
+        attributes = self._venues.get(code)
+        if attributes is not None:
+            return code, attributes
+        claims = self._claims.get(code)
+        if not claims:
+            return None
+        venue_id = min(claims)[1]
+        return venue_id, self._venues[venue_id]

@@ -1,0 +1,151 @@
+"""The checks that every event of a person passes before its room looks at it (SPEC §2), in their order.
+
+oversized, malformed_json, schema_violation, key_mismatch, wrong partition, in_future, too_old. Each copy is
+judged alone. What fails becomes a row of ``rejects`` or goes on to its own partition; nothing is dropped.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from streams.core import reasons, wire
+from streams.core.inbound import BadEvent
+from streams.core.partition import partitions_of_persons
+from streams.core.room import FUTURE_MS_MAX, HOPS_MAX, RoomPartition
+from streams.core.step import BY_KEY, Forward, InRecord, Step, header
+
+HEADER_FIRST_TS = "first-ts"
+HEADER_HOPS = "hops"
+HEADER_ORIGIN = "origin"
+_DIGITS_MAX = 15
+
+
+class PersonEvent(Protocol):
+    """A decoded event that belongs to a person."""
+
+    @property
+    def person_id(self) -> str: ...
+
+
+E = TypeVar("E", bound=PersonEvent)
+
+
+class Timed(NamedTuple, Generic[E]):
+    """An event that passed, its record and the record's "now" (epoch ms)."""
+
+    event: E
+    record: InRecord
+    now_ms: int
+
+
+def _number(value: bytes | None) -> int | None:
+    """A header's number; None where it is absent or no plain number."""
+    if value is None or not value.isdigit() or len(value) > _DIGITS_MAX:
+        return None
+    return int(value)
+
+
+def now_of(record: InRecord) -> int:
+    """ "Now" for a record: its own timestamp, or the first one that it ever had (SPEC §1), in epoch ms."""
+    timestamp = max(record.timestamp, 0)
+    if record.headers:
+        first = _number(header(record.headers, HEADER_FIRST_TS))
+        if first is not None and first <= timestamp:
+            return first
+    return timestamp
+
+
+def reject(  # noqa: PLR0913 - says what, where and why
+    step: Step, room: RoomPartition, topic: str, record: InRecord, *, reason: str, detail: str, status: str = "open"
+) -> None:
+    """Writes the record's row of ``rejects``. A null key stays with this partition: by_key would be random."""
+    now_ms = now_of(record)
+    value = wire.reject(
+        room.topic_prefix + topic,
+        room.partition,
+        record.offset,
+        now_ms,
+        record.key,
+        record.value,
+        reason=reason,
+        detail=detail,
+        status=status,
+    )
+    partition = BY_KEY if record.key else room.partition
+    step.emit("rejects", record.key, value, now_ms, partition)
+    step.rejects[reason] = step.rejects.get(reason, 0) + 1
+
+
+def _forward(step: Step, room: RoomPartition, topic: str, record: InRecord, home: int) -> None:
+    """Sends a record on to the partition of its key, or rejects it where that was tried often enough."""
+    hops = _number(header(record.headers, HEADER_HOPS)) or 0
+    if hops >= HOPS_MAX:
+        step.count("rejected")
+        detail = f"on partition {room.partition} after {hops} hops; its key belongs to {home}"
+        reject(step, room, topic, record, reason=reasons.MISROUTED, detail=detail)
+        return
+    step.count("forwarded")
+    now_ms = now_of(record)
+    headers = [(name, value) for name, value in record.headers if name not in (HEADER_HOPS, HEADER_FIRST_TS)]
+    headers += [(HEADER_HOPS, b"%d" % (hops + 1)), (HEADER_FIRST_TS, b"%d" % now_ms)]
+    step.forwards.append(Forward(topic, home, record.key, record.value, max(record.timestamp, 1), headers))
+
+
+def admit(
+    step: Step, room: RoomPartition, topic: str, records: Sequence[InRecord], decoded: Sequence[E | BadEvent]
+) -> Iterator[Timed[E]]:
+    """The events that are whole, under their own key and on their own partition, with their "now"."""
+    passed: list[tuple[E, InRecord, bytes]] = []
+    for record, event in zip(records, decoded, strict=True):
+        if isinstance(event, BadEvent):
+            step.count("rejected")
+            reject(step, room, topic, record, reason=event.reason, detail=event.detail)
+            continue
+        key = event.person_id.encode()
+        if record.key != key:
+            step.count("rejected")
+            detail = "the record has no key" if record.key is None else "the record's key is not its person_id"
+            reject(step, room, topic, record, reason=reasons.KEY_MISMATCH, detail=detail)
+            continue
+        passed.append((event, record, key))
+    homes = partitions_of_persons([key for _, _, key in passed], room.partitions).tolist() if passed else []
+    for (event, record, _), home in zip(passed, homes, strict=True):
+        if home != room.partition:
+            _forward(step, room, topic, record, home)
+        else:
+            yield Timed(event, record, now_of(record))
+
+
+def time_fault(event_ms: int, now_ms: int, age_ms_max: int) -> tuple[str, str] | None:
+    """(reason, detail) where an event's time lies too far ahead of or behind its record's."""
+    if event_ms > now_ms + FUTURE_MS_MAX:
+        return reasons.IN_FUTURE, f"{(event_ms - now_ms) // 1000} s ahead of its record"
+    if event_ms < now_ms - age_ms_max:
+        return reasons.TOO_OLD, f"{(now_ms - event_ms) // 86_400_000} days before its record"
+    return None
+
+
+def resolve_origin(step: Step, origin: bytes | None, partition: int, timestamp_ms: int) -> None:
+    """Marks the reject that a re-driven record names as resolved, now that the record is accepted.
+
+    ``origin`` is the header's JSON: topic, partition, offset, record_at (epoch ms), reason. One that is no
+    such object names no row, and nothing is written.
+    """
+    if not origin:
+        return
+    try:
+        row = json.loads(origin)
+        topic, at, offset, record_ms, reason = (
+            row[name] for name in ("topic", "partition", "offset", "record_at", "reason")
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    numbers = (at, offset, record_ms)
+    if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+        return
+    if not isinstance(topic, str) or reason not in reasons.REASONS:
+        return
+    value = wire.reject(
+        topic, at, offset, record_ms, None, None, reason=reason, detail="accepted when sent again", status="resolved"
+    )
+    step.emit("rejects", None, value, timestamp_ms, partition)

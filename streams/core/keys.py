@@ -1,0 +1,104 @@
+"""State keys of both rooms: one letter says what follows. The layout is part of the state's version.
+
+===== ============================================ ==================================================
+tag   key after the tag                            value
+===== ============================================ ==================================================
+``p`` person (16 bytes)                            head of a timeline (``timeline.py``)
+``c`` person, (time, scan_id) where it begins      a chunk of a long timeline
+``i`` person, scan_id                              what a scan of a long timeline says
+``d`` person, local day                            areas a long timeline counted on that day
+``w`` venue code, NUL, person (16), scan_id        a scan that waits for its venue (``waiting.py``)
+``m`` ward, hour                                   ward_minute cells of one hour (``cells.py``)
+``h`` venue_id, NUL, local day                     venue_hour cells and marked areas of one day
+``a`` local day, level, code                       area_day cell
+``k`` venue_id, NUL, local day                     areas marked for a venue (venue room)
+``s`` case_id, NUL, person (16)                    the report that counts of a case
+``!`` name                                         the room's own records: input offsets, version
+===== ============================================ ==================================================
+"""
+
+import struct
+
+STATE_VERSION = 1
+"""Raised with every change of a value's or key's layout; the shell refuses a changelog of another one."""
+
+META = b"!meta"
+"""Input offsets, step number and version: written by every step, in the same transaction."""
+
+_BIASED = struct.Struct(">Q")
+_SIGN = 1 << 63
+
+
+def time_key(time_ms: int) -> bytes:
+    """A signed time as 8 bytes that sort as the time does."""
+    return _BIASED.pack(time_ms + _SIGN)
+
+
+def time_of_key(key: bytes) -> int:
+    """The inverse of ``time_key``."""
+    biased: int = _BIASED.unpack(key)[0]
+    return biased - _SIGN
+
+
+def person_head(person: bytes) -> bytes:
+    """Key of a timeline's head."""
+    return b"p" + person
+
+
+def person_chunk(person: bytes, start_ms: int, start_scan_id: bytes) -> bytes:
+    """Key of a chunk that begins at (start_ms, start_scan_id)."""
+    return b"c" + person + time_key(start_ms) + start_scan_id
+
+
+def person_scan(person: bytes, scan_id: bytes) -> bytes:
+    """Key of a long timeline's index entry."""
+    return b"i" + person + scan_id
+
+
+def person_day(person: bytes, day: bytes) -> bytes:
+    """Key of the areas that a long timeline counted on a local day."""
+    return b"d" + person + day
+
+
+def waiting_code(code: bytes) -> bytes:
+    """Prefix of all scans that wait for ``code``."""
+    return b"w" + code + b"\0"
+
+
+def waiting_scan(code: bytes, person: bytes, scan_id: bytes) -> bytes:
+    """Key of one waiting scan."""
+    return waiting_code(code) + person + scan_id
+
+
+WAITING = b"w"
+
+
+def split_waiting(key: bytes) -> tuple[bytes, bytes, bytes]:
+    """(code, person, scan_id) of a waiting scan's key."""
+    code, _, rest = key[1:].partition(b"\0")
+    return code, rest[:16], rest[16:]
+
+
+def ward_hour(ward: bytes, hour_ms: int) -> bytes:
+    """Key of a ward's minutes within one local hour."""
+    return b"m" + ward + time_key(hour_ms)
+
+
+def venue_day(venue: bytes, day: bytes) -> bytes:
+    """Key of a venue's hours within one local day."""
+    return b"h" + venue + b"\0" + day
+
+
+def area_day(day: bytes, level: bytes, code: bytes) -> bytes:
+    """Key of an area_day cell."""
+    return b"a" + day + level[:1] + code
+
+
+def venue_marks(venue: bytes, day: bytes) -> bytes:
+    """Key of the areas marked for a venue on a local day, in the venue room."""
+    return b"k" + venue + b"\0" + day
+
+
+def case_report(case_id: bytes, person: bytes) -> bytes:
+    """Key of the report that counts for (case_id, person)."""
+    return b"s" + case_id + b"\0" + person

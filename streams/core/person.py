@@ -1,0 +1,191 @@
+"""The person room: one module that says in which order things happen to a scan, and holds no other logic.
+
+decode → admit (checks, own partition) → dedupe → enrich or wait → count. A step reads a batch, the state
+and the register; it returns what to emit and what to change.
+"""
+
+from collections.abc import Sequence
+
+from streams.core import cells, intake, reasons, wire
+from streams.core.decode import decode_scans, decode_venue
+from streams.core.directory import CATEGORY_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
+from streams.core.inbound import AreaList, BadEvent, ScanIn
+from streams.core.keys import person_head
+from streams.core.room import RoomPartition
+from streams.core.step import InRecord, StateReader, Step, header
+from streams.core.timeline import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan, Timeline
+from streams.core.waiting import WaitingScan
+
+SCANS = "scans"
+VENUES = "venues"
+_DIRECTION_BYTES = tuple(name.encode() for name in DIRECTIONS)
+_SOURCE_BYTES = tuple(name.encode() for name in SOURCES)
+
+
+class _Batch:
+    """What one step holds in its hands: the timelines it opened and the cells it adds to."""
+
+    def __init__(self, room: RoomPartition, step: Step, state: StateReader) -> None:
+        self.room = room
+        self.step = step
+        self.state = state
+        self.timelines: dict[str, Timeline] = {}
+        self.tally = cells.Tally()
+
+    def open(self, persons: Sequence[str]) -> None:
+        """Reads the heads of these persons' timelines at once."""
+        wanted = list(dict.fromkeys(persons))
+        ids = [bytes.fromhex(person) for person in wanted]
+        heads = self.state.get_many([person_head(person) for person in ids])
+        for name, person, head in zip(wanted, ids, heads, strict=True):
+            self.timelines[name] = Timeline(person, head, self.state)
+
+    def close(self) -> None:
+        """Hands every change to the step."""
+        for timeline in self.timelines.values():
+            self.step.changes |= timeline.changes()
+        cells.store(self.tally, self.step, self.state, self.room.clock, self.room.person_part)
+
+    def accept(self, person: str, scan: StoredScan, areas: set[bytes], now_ms: int) -> None:
+        """Emits an accepted scan and counts it; ``areas`` are those its person counted in on that day before."""
+        ward, district, province, category, _, lat, lon = unpack_attributes(scan.attributes)
+        key = person.encode()
+        value = wire.enriched(
+            (scan.scan_id, key, scan.venue_id, scan.code),
+            _DIRECTION_BYTES[scan.direction],
+            scan.occurred_ms,
+            _SOURCE_BYTES[scan.source],
+            (CATEGORY_BYTES[category], province, district, ward, lat, lon),
+            self.step.number,
+        )
+        self.step.emit("enriched", key, value, now_ms, self.room.partition)
+        self.tally.timestamp_ms = now_ms
+        self.tally.add(
+            scan.venue_id, scan.attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock
+        )
+
+
+def take_scans(
+    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, venues: Directory
+) -> Step:
+    """One step over a batch of the ``scans`` topic. Every record ends as exactly one outcome of ``counts``."""
+    step = Step(number)
+    batch = _Batch(room, step, state)
+    decoded = decode_scans([record.value for record in records])
+    admitted = list(intake.admit(step, room, SCANS, records, decoded))
+    batch.open([timed.event.person_id for timed in admitted])
+    for timed in admitted:
+        _take_scan(batch, timed, venues)
+    batch.close()
+    if sum(step.counts.values()) != len(records):
+        raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
+    return step
+
+
+def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) -> None:
+    room, step = batch.room, batch.step
+    event, record, now_ms = timed
+    fault = intake.time_fault(event.occurred_ms, now_ms, room.retention_ms)
+    if fault:
+        step.count("rejected")
+        intake.reject(step, room, SCANS, record, reason=fault[0], detail=fault[1])
+        return
+    timeline = batch.timelines[event.person_id]
+    scan_id, code = event.scan_id.encode(), event.venue_id.encode()
+    direction, source = DIRECTION_CODE[event.direction], SOURCE_CODE[event.source]
+    held = timeline.find(scan_id)
+    if held is not None:
+        if held.same_event(event.occurred_ms, direction, source, code):
+            step.count("duplicate")
+        else:
+            step.count("rejected")
+            detail = "the scan processed first under this scan_id says otherwise"
+            intake.reject(step, room, SCANS, record, reason=reasons.CONFLICTING_DUPLICATE, detail=detail)
+        return
+    found = venues.resolve(code)
+    venue_id, attributes = found or (code, NO_ATTRIBUTES)
+    scan = StoredScan(event.occurred_ms, direction, source, found is None, scan_id, code, venue_id, attributes)
+    if found is None:
+        step.count("waiting")
+        _wait(batch, record, scan, bytes.fromhex(event.person_id), now_ms)
+    else:
+        step.count("accepted")
+        batch.accept(event.person_id, scan, timeline.areas_of_day(event.occurred_ms, room.clock), now_ms)
+        if record.headers:
+            origin = header(record.headers, intake.HEADER_ORIGIN)
+            intake.resolve_origin(step, origin, room.partition, now_ms)
+    timeline.add(scan, room.clock)
+
+
+def _wait(batch: _Batch, record: InRecord, scan: StoredScan, person: bytes, now_ms: int) -> None:
+    origin = header(record.headers, intake.HEADER_ORIGIN) or b""
+    waiting = WaitingScan(scan.code, person, scan.scan_id, record.offset, now_ms, origin, record.value or b"")
+    batch.step.changes[waiting.key] = waiting.pack()
+    detail = "waits for its venue to be registered"
+    intake.reject(
+        batch.step, batch.room, SCANS, record, reason=reasons.UNKNOWN_VENUE, detail=detail, status="waiting"
+    )
+
+
+def take_waiting(
+    room: RoomPartition, number: int, waiting: Sequence[WaitingScan], now_ms: int, state: StateReader, venues: Directory
+) -> Step:
+    """One step that accepts, of these waiting scans, those whose code the register now resolves.
+
+    ``now_ms`` is the newest record timestamp of the register: the record that caused this.
+    """
+    step = Step(number)
+    batch = _Batch(room, step, state)
+    ready = [(scan, found) for scan in waiting if (found := venues.resolve(scan.code)) is not None]
+    batch.open([scan.person.hex() for scan, _ in ready])
+    events = decode_scans([scan.payload for scan, _ in ready])
+    for (scan, (venue_id, attributes)), event in zip(ready, events, strict=True):
+        if isinstance(event, BadEvent):
+            raise AssertionError(f"a waiting scan no longer decodes: {event.reason}")
+        step.count("resolved")
+        timeline = batch.timelines[event.person_id]
+        direction, source = DIRECTION_CODE[event.direction], SOURCE_CODE[event.source]
+        stored = StoredScan(event.occurred_ms, direction, source, False, scan.scan_id, scan.code, venue_id, attributes)
+        at_ms = max(now_ms, scan.record_ms)
+        batch.accept(event.person_id, stored, timeline.areas_of_day(event.occurred_ms, room.clock), at_ms)
+        timeline.accept(scan.scan_id, event.occurred_ms, venue_id, attributes, room.clock)
+        step.changes[scan.key] = None
+        key = event.person_id.encode()
+        row = wire.reject(
+            room.topic_prefix + SCANS,
+            room.partition,
+            scan.offset,
+            scan.record_ms,
+            key,
+            scan.payload,
+            reason=reasons.UNKNOWN_VENUE,
+            detail="accepted once its venue was registered",
+            status="resolved",
+        )
+        step.emit("rejects", key, row, at_ms)
+        intake.resolve_origin(step, scan.origin, room.partition, at_ms)
+    batch.close()
+    return step
+
+
+def take_venues(room: RoomPartition, number: int, records: Sequence[InRecord], areas: AreaList) -> Step:
+    """One step over a batch of the ``venues`` topic: only what is bad leaves a trace here.
+
+    The register itself is read by the directory of every worker (``shell/register.py``).
+    """
+    step = Step(number)
+    for record in records:
+        if record.value is None:
+            step.count("ignored")
+            continue
+        event = decode_venue(record.value, areas)
+        if isinstance(event, BadEvent):
+            step.count("rejected")
+            intake.reject(step, room, VENUES, record, reason=event.reason, detail=event.detail)
+        elif record.key != event.venue_id.encode():
+            step.count("rejected")
+            detail = "the record's key is not its venue_id"
+            intake.reject(step, room, VENUES, record, reason=reasons.KEY_MISMATCH, detail=detail)
+        else:
+            step.count("accepted")
+    return step

@@ -1,0 +1,110 @@
+"""What goes into a room step and what comes out of it.
+
+A step is a pure function of (its batch of records, the state it reads, the register it sees). The shell
+performs what a step decides: one Kafka transaction, then one write to the store.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypedDict
+
+Headers = Sequence[tuple[str, bytes]]
+
+KAFKA_TIMESTAMP_MIN_MS = 1
+"""librdkafka reads a timestamp of 0 as "now", so no output may carry it."""
+
+
+class InRecord(Protocol):
+    """A consumed record, as aiokafka hands it out."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Record(NamedTuple):
+    """An input record for tests, simulators and tools; the worker passes aiokafka's own."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Message(TypedDict):
+    """An output record without headers, in the form that librdkafka takes whole lists of."""
+
+    key: bytes | None
+    value: bytes | None
+    partition: int
+    timestamp: int
+
+
+class Forward(NamedTuple):
+    """A record that is produced again, with headers: to the partition where its key belongs."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: list[tuple[str, bytes]]
+
+
+class StateReader(Protocol):
+    """What a step may ask of its store. Later steps see what earlier ones changed."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of ``key``, or None."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of ``keys``, in their order."""
+        ...
+
+    def scan(self, prefix: bytes, limit: int, after: bytes = b"") -> list[tuple[bytes, bytes]]:
+        """Up to ``limit`` pairs whose key begins with ``prefix`` and is greater than ``after``, in key order."""
+        ...
+
+
+BY_KEY = -1
+"""Partition of an output that the producer's murmur2 partitioner decides."""
+
+
+@dataclass(slots=True)
+class Step:
+    """What a step decided. ``changes`` maps state keys to new values; None deletes the key."""
+
+    number: int
+    outputs: dict[str, list[Message]] = field(default_factory=dict)
+    forwards: list[Forward] = field(default_factory=list)
+    changes: dict[bytes, bytes | None] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    rejects: dict[str, int] = field(default_factory=dict)
+
+    def emit(self, topic: str, key: bytes | None, value: bytes, timestamp_ms: int, partition: int = BY_KEY) -> None:
+        """Adds one output record; ``topic`` is the name without prefix."""
+        self.outputs.setdefault(topic, []).append(
+            {"key": key, "value": value, "partition": partition, "timestamp": max(timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)}
+        )
+
+    def count(self, outcome: str, amount: int = 1) -> None:
+        """Counts records by outcome: every record of a batch has exactly one."""
+        self.counts[outcome] = self.counts.get(outcome, 0) + amount
+
+
+def header(headers: Headers, name: str) -> bytes | None:
+    """The last header of that name, or None."""
+    found = None
+    for key, value in headers:
+        if key == name:
+            found = value
+    return found

@@ -1,0 +1,155 @@
+"""Bytes of the events that the rooms emit (SPEC §1, §9): one JSON object a record.
+
+Every text in them is an id, a code or a fixed word, made of characters that JSON writes as they are; so a
+template serves, and it is several times as fast as an encoder. Only rejects carry free text and use one.
+"""
+
+import base64
+from typing import Final
+
+import msgspec
+
+from streams.core.times import format_ms
+
+_ENRICHED: Final = (
+    b'{"scan_id":"%b","person_id":"%b","venue_id":"%b","venue_code":"%b","direction":"%b","occurred_at":"%b",'
+    b'"source":"%b","category":"%b","province_code":"%b","district_code":"%b","ward_code":"%b",'
+    b'"lat":%b,"lon":%b,"status":"active","revision":%d}'
+)
+_WARD_MINUTE: Final = (
+    b'{"family":"ward_minute","minute":"%b","ward_code":"%b","part":"%b",'
+    b'"scans":%d,"ins":%d,"outs":%d,"passes":%d,"revision":%d}'
+)
+_VENUE_HOUR: Final = (
+    b'{"family":"venue_hour","hour":"%b","venue_id":"%b","part":"%b",'
+    b'"scans":%d,"ins":%d,"outs":%d,"passes":%d,"revision":%d}'
+)
+_AREA_DAY: Final = (
+    b'{"family":"area_day","day":"%b","level":"%b","code":"%b","part":"%b",'
+    b'"scans":%d,"persons":%d,"active_venues":%d,"revision":%d}'
+)
+_VENUE_MARK: Final = b'{"venue_id":"%b","day":"%b","ward_code":"%b","district_code":"%b","province_code":"%b"}'
+
+PAYLOAD_BYTES_MAX = 2 * 1024 * 1024
+"""A longer payload is kept up to here, and the detail says so: a reject must itself fit a record."""
+
+
+def time_bytes(time_ms: int) -> bytes:
+    """``format_ms`` as bytes."""
+    return format_ms(time_ms).encode()
+
+
+def enriched(
+    ids: tuple[bytes, bytes, bytes, bytes],
+    direction: bytes,
+    occurred_ms: int,
+    source: bytes,
+    venue: tuple[bytes, bytes, bytes, bytes, float, float],
+    revision: int,
+) -> bytes:
+    """An accepted scan. ``ids``: scan, person, venue, code; ``venue``: category, province, district, ward, lat, lon."""
+    category, province, district, ward, lat, lon = venue
+    return _ENRICHED % (
+        *ids,
+        direction,
+        time_bytes(occurred_ms),
+        source,
+        category,
+        province,
+        district,
+        ward,
+        repr(lat).encode(),
+        repr(lon).encode(),
+        revision,
+    )
+
+
+def ward_minute(
+    minute_ms: int, ward: bytes, part: bytes, counts: tuple[int, int, int], revision: int
+) -> tuple[bytes, bytes]:
+    """(key, value) of a ward_minute cell; ``counts`` are ins, outs, passes."""
+    minute = time_bytes(minute_ms)
+    return (
+        b"ward_minute|%b|%b|%b" % (minute, ward, part),
+        _WARD_MINUTE % (minute, ward, part, sum(counts), *counts, revision),
+    )
+
+
+def venue_hour(
+    hour_ms: int, venue_id: bytes, part: bytes, counts: tuple[int, int, int], revision: int
+) -> tuple[bytes, bytes]:
+    """(key, value) of a venue_hour cell; ``counts`` are ins, outs, passes."""
+    hour = time_bytes(hour_ms)
+    return (
+        b"venue_hour|%b|%b|%b" % (hour, venue_id, part),
+        _VENUE_HOUR % (hour, venue_id, part, sum(counts), *counts, revision),
+    )
+
+
+def area_day(
+    day: bytes, level: bytes, code: bytes, part: bytes, values: tuple[int, int, int], revision: int
+) -> tuple[bytes, bytes]:
+    """(key, value) of an area_day cell; ``values`` are scans, persons, active_venues."""
+    return (
+        b"area_day|%b|%b|%b|%b" % (day, level, code, part),
+        _AREA_DAY % (day, level, code, part, *values, revision),
+    )
+
+
+def venue_mark(venue_id: bytes, day: bytes, area: bytes) -> bytes:
+    """The value of a venue-marks record: the venue had an accepted scan in that area on that day."""
+    return _VENUE_MARK % (venue_id, day, area[0:5], area[5:8], area[8:10])
+
+
+class Reject(msgspec.Struct):
+    """A row of ``rejects``. ``revision``: 1 as it was written first, 2 once resolved."""
+
+    topic: str
+    partition: int
+    offset: int
+    record_at: str
+    key: str | None
+    reason: str
+    detail: str
+    payload: str | None
+    status: str
+    revision: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def reject(  # noqa: PLR0913 - a row has that many columns
+    topic: str,
+    partition: int,
+    offset: int,
+    record_ms: int,
+    key: bytes | None,
+    payload: bytes | None,
+    *,
+    reason: str,
+    detail: str,
+    status: str,
+) -> bytes:
+    """The value of a rejects record; ``topic`` is the full name, ``payload`` the value as it came.
+
+    The stage is the revision: a row is resolved at most once, perhaps by another partition than the one
+    that wrote it, whose step numbers mean nothing to each other.
+    """
+    if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
+        detail = f"{detail}; payload cut from {len(payload)} to {PAYLOAD_BYTES_MAX} bytes"
+        payload = payload[:PAYLOAD_BYTES_MAX]
+    return _encode(
+        Reject(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            record_at=format_ms(record_ms),
+            key=None if key is None else key.decode("utf-8", "backslashreplace"),
+            reason=reason,
+            detail=detail,
+            payload=None if payload is None else base64.b64encode(payload).decode(),
+            status=status,
+            revision=2 if status == "resolved" else 1,
+        )
+    )

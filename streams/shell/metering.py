@@ -1,0 +1,33 @@
+"""What the rooms tell the metrics registry."""
+
+from streams.core.step import Step
+from truyvet.metrics import (
+    COMMIT_SECONDS,
+    DUPLICATES,
+    RECORDS_IN,
+    RECORDS_OUT,
+    REJECTS,
+    STATE_KEYS_WRITTEN,
+    STEP_RECORDS,
+    STEP_SECONDS,
+)
+
+
+def computed(room: str, records: int, seconds: float) -> None:
+    """A step was computed."""
+    STEP_SECONDS.labels(room).observe(seconds)
+    STEP_RECORDS.labels(room).observe(records)
+
+
+def committed(room: str, topic: str | None, records: int, step: Step, seconds: float) -> None:
+    """A step was committed and stored."""
+    COMMIT_SECONDS.labels(room).observe(seconds)
+    STATE_KEYS_WRITTEN.labels(room).inc(len(step.changes))
+    if topic is not None:
+        RECORDS_IN.labels(room, topic).inc(records)
+    for name, messages in step.outputs.items():
+        RECORDS_OUT.labels(name).inc(len(messages))
+    for reason, count in step.rejects.items():
+        REJECTS.labels(reason).inc(count)
+    if room == "person" and topic is not None:
+        DUPLICATES.inc(step.counts.get("duplicate", 0))

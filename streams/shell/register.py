@@ -1,0 +1,157 @@
+"""The register's reader: fills one directory per worker from the ``venues`` topic and keeps it current.
+
+It reads every partition, from the start, in a thread of its own. The directory is loaded whole before the
+first scan is processed, and a room that opens waits until the reader has passed what was there then: so a
+new owner knows at least what the old one knew.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.core.decode import decode_venue
+from streams.core.directory import Directory
+from streams.core.inbound import AreaList, BadEvent
+from streams.core.person import VENUES
+from streams.shell.restore import log_consumer, watermarks
+from truyvet import logs
+from truyvet.config import Settings
+from truyvet.metrics import REGISTER_VENUES
+
+_BATCH_RECORDS: Final = 10_000
+_CONSUME_SECONDS: Final = 0.1
+_CHANGES_MAX: Final = 200_000
+"""So many changed codes are remembered; past that, rooms look at everything that waits."""
+
+log = logs.get("register")
+
+
+class Register:
+    """One worker's view of the register. ``lock`` guards the directory while a step reads it."""
+
+    def __init__(self, settings: Settings, areas: AreaList) -> None:
+        self.directory = Directory()
+        self.newest_ms = 0
+        self._settings = settings
+        self._areas = areas
+        self._topic = settings.topic(VENUES)
+        self._positions: dict[int, int] = {}
+        self._changes: deque[bytes] = deque()
+        self._changed_in_all = 0
+        self._on_change: Callable[[], None] = lambda: None
+        self._stopping = threading.Event()
+        self._moved = threading.Condition()
+        self._thread = threading.Thread(target=self._read, name="register", daemon=True)
+        self._failed: BaseException | None = None
+
+    def start(self, on_change: Callable[[], None]) -> None:
+        """Starts reading; ``on_change`` is called, in the reader's thread, after codes came to mean something."""
+        self._on_change = on_change
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops reading."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Next offset to read, by partition of ``venues``."""
+        with self._moved:
+            return dict(self._positions)
+
+    @property
+    def sequence(self) -> int:
+        """How many changes of codes there were: what ``changes_since`` counts by."""
+        return self._changed_in_all
+
+    def changes_since(self, sequence: int) -> tuple[set[bytes] | None, int]:
+        """(codes that changed since ``sequence``, or None where that is no longer known; the sequence now)."""
+        with self._moved:
+            count = self._changed_in_all - sequence
+            if count > len(self._changes):
+                return None, self._changed_in_all
+            changed = {self._changes[-i] for i in range(1, count + 1)}
+            return changed, self._changed_in_all
+
+    def wait_until_read(self, targets: dict[int, int]) -> None:
+        """Returns once every partition is read up to its target offset.
+
+        Raises:
+            RuntimeError: the reader has failed.
+        """
+        with self._moved:
+            self._moved.wait_for(
+                lambda: self._failed is not None
+                or self._stopping.is_set()
+                or all(self._positions.get(partition, 0) >= target for partition, target in targets.items())
+            )
+            if self._failed is not None:
+                raise RuntimeError("the register's reader has failed") from self._failed
+
+    def end_offsets(self) -> dict[int, int]:
+        """Where the register ends now, by partition; waits for the broker."""
+        consumer = log_consumer(self._settings)
+        try:
+            return {p: watermarks(consumer, self._topic, p)[1] for p in range(self._settings.partitions)}
+        finally:
+            consumer.close()
+
+    def _read(self) -> None:
+        consumer = log_consumer(self._settings)
+        try:
+            starts = {p: watermarks(consumer, self._topic, p)[0] for p in range(self._settings.partitions)}
+            with self._moved:
+                self._positions = dict(starts)
+            consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
+            while not self._stopping.is_set():
+                self._take(consumer, consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS))
+        except BaseException as error:
+            log.exception("the register cannot be read any further")
+            self._failed = error
+            raise
+        finally:
+            with self._moved:
+                self._moved.notify_all()
+            consumer.close()
+
+    def _take(self, consumer: Consumer, messages: list[Message]) -> None:
+        touched: list[bytes] = []
+        positions: dict[int, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                touched += self._put(message)
+                positions[message.partition()] = message.offset() + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                positions[message.partition()] = message.offset()
+            elif not error.retriable() and error.code() not in _PASSING:
+                raise KafkaException(error)
+        if not positions:
+            return
+        with self._moved:
+            self._positions |= positions
+            self._changes.extend(touched)
+            self._changed_in_all += len(touched)
+            while len(self._changes) > _CHANGES_MAX:
+                self._changes.popleft()
+            self._moved.notify_all()
+        REGISTER_VENUES.set(len(self.directory))
+        self._on_change()
+
+    def _put(self, message: Message) -> set[bytes]:
+        value = message.value()
+        if value is None:
+            return set()
+        event = decode_venue(value, self._areas)
+        if isinstance(event, BadEvent) or message.key() != event.venue_id.encode():
+            return set()  # the person room of that partition writes its reject
+        self.newest_ms = max(self.newest_ms, message.timestamp()[1])
+        return self.directory.put(event)
+
+
+_PASSING: Final = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)

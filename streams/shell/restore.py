@@ -1,0 +1,105 @@
+"""Brings a store up to its changelog: from the position it holds, or from nothing."""
+
+import time
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.shell.store import Store
+from truyvet import logs
+from truyvet.config import Settings
+from truyvet.metrics import BROKER_ERRORS
+
+_BATCH_RECORDS: Final = 10_000
+# confluent's consume() waits its whole time-out, and a fetch that waits delays the end of the partition.
+_CONSUME_SECONDS: Final = 0.05
+_FETCH_WAIT_MS: Final = 10
+_BROKER_SECONDS: Final = 10.0
+
+log = logs.get("restore")
+
+
+def log_consumer(settings: Settings, **options: str | int | bool) -> Consumer:
+    """A consumer without a group that reads what is committed and says where a partition ends."""
+    return Consumer(
+        settings.librdkafka()
+        | {
+            "group.id": "truyvet-unused",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": _FETCH_WAIT_MS,
+            "log_level": 3,
+        }
+        | options
+    )
+
+
+def watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """(first, next) offset of a partition, as readers of committed records see it; waits for the broker."""
+    said = False
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_BROKER_SECONDS)
+        except KafkaException as exception:
+            error = exception.args[0]
+            if not (error.retriable() or error.code() in _BROKER_AWAY):
+                raise
+            BROKER_ERRORS.inc()
+            if not said:
+                log.warning("waits for the broker", topic=topic, partition=partition, error=error.str())
+                said = True
+            time.sleep(0.5)
+        else:
+            return low, high
+
+
+_BROKER_AWAY: Final = (
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._WAIT_COORD,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+)
+"""Passing troubles: a broker that is away, or a topic so new that not every broker has heard of it."""
+
+
+def restore(store: Store, settings: Settings, topic: str, partition: int) -> int:
+    """Applies to ``store`` what its changelog holds beyond it; returns how many records that were.
+
+    To be called after the partition's producer has fenced older owners: nothing is being written then.
+    """
+    consumer = log_consumer(settings)
+    try:
+        low, high = watermarks(consumer, topic, partition)
+        if not low <= store.position <= high:
+            log.warning(
+                "store is not of this changelog and starts from nothing",
+                topic=topic, partition=partition, position=store.position, first=low, next=high,
+            )  # fmt: skip
+            store.wipe()
+        position, applied = max(store.position, low), 0
+        consumer.assign([TopicPartition(topic, partition, position)])
+        while position < high:
+            changes: dict[bytes, bytes | None] = {}
+            for message in consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS):
+                error = message.error()
+                if error is None:
+                    changes[message.key()] = message.value()
+                    position = message.offset() + 1
+                    applied += 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    position = max(position, message.offset())
+                elif error.code() not in _BROKER_AWAY:
+                    raise KafkaException(error)
+            if changes:
+                store.write(changes, position)
+        store.write({}, position)
+        return applied
+    finally:
+        consumer.close()

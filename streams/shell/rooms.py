@@ -1,0 +1,267 @@
+"""The rooms of one worker: which partitions it holds, and where each run of records goes.
+
+Called from Faust: ``rebalanced`` when an assignment is settled, ``take`` by the agents. What a partition's
+inputs are read from is decided here alone, by seeking to the offsets that its changelog holds.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from faust import App
+from faust.types import TP
+
+from streams.core import person, venue
+from streams.core.inbound import AreaList
+from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
+from streams.core.step import InRecord, StateReader, Step
+from streams.core.times import LocalClock
+from streams.shell.register import Register
+from streams.shell.runner import Runner
+from streams.shell.transaction import FencedError
+from streams.shell.transport import BatchConsumer, Run
+from truyvet import logs
+from truyvet.config import Settings
+from truyvet.metrics import LAG_RECORDS, REBALANCES, STATE_BYTES
+
+TOPICS: Final = {PERSON_ROOM: (person.SCANS, person.VENUES), VENUE_ROOM: (venue.VENUE_MARKS,)}
+"""The input topics of each room."""
+EXIT_BUG: Final = 70
+EXIT_LOST: Final = 75
+_OPENING_AT_ONCE_MAX: Final = 8
+
+log = logs.get("rooms")
+
+
+def die(message: str, status: int = EXIT_BUG) -> None:
+    """Ends the process at once: whoever starts it again finds everything as the last commits left it."""
+    log.exception(message, exit_status=status)
+    os._exit(status)
+
+
+class Rooms:
+    """All room partitions of this worker. Belongs to the event loop."""
+
+    def __init__(self, settings: Settings, app: App, register: Register, areas: AreaList, directory: Path) -> None:
+        """``directory`` is this worker's own folder for its stores."""
+        self._settings = settings
+        self._app = app
+        self._register = register
+        self._areas = areas
+        self._directory = directory
+        self._clock = LocalClock(ZoneInfo(settings.report_timezone))
+        self._runners: dict[tuple[str, int], Runner] = {}
+        self._epochs: dict[TP, int] = {}
+        self._lock = asyncio.Lock()
+        self._executor = ThreadPoolExecutor(_OPENING_AT_ONCE_MAX, thread_name_prefix="rooms")
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room_of = {settings.topic(topic): (room, topic) for room, topics in TOPICS.items() for topic in topics}
+        self._closed = False
+        self.generation = -1
+        self.progressed_at = time.monotonic()
+
+    @property
+    def _consumer(self) -> BatchConsumer:
+        consumer = self._app.consumer
+        assert isinstance(consumer, BatchConsumer)
+        return consumer
+
+    # What Faust calls.
+
+    async def rebalanced(self) -> None:
+        """Opens, keeps and closes partitions as now assigned, and seeks their inputs."""
+        async with self._lock:
+            if self._closed:
+                return
+            REBALANCES.inc()
+            generation = self._app.consumer_generation_id
+            wanted = self._wanted(self._consumer.assignment())
+            gone = [key for key, runner in self._runners.items() if key not in wanted or not _kept(runner, generation)]
+            await asyncio.gather(*(self._close(self._runners.pop(key)) for key in gone))
+            missing = sorted(wanted - self._runners.keys())
+            opened = [runner for runner in await asyncio.gather(*map(self._open, missing)) if runner]
+            for runner in self._runners.values():
+                runner.generation = generation
+            await self._seek(list(self._runners.values()))
+            self.generation = generation
+            log.info("partitions assigned", generation=generation, rooms=len(self._runners), opened=len(opened))
+            for runner in opened:
+                self._spawn(self._look(runner, everything=True))
+
+    async def take(self, run: Run, done: Callable[[], None]) -> None:
+        """Takes a run of records into the room of its topic; ``done`` is called once it is committed or stale."""
+        room, topic = self._room_of[run.topic]
+        runner = self._runners.get((room, run.partition))
+        if runner is None or self._closed:
+            done()
+            return
+        async with runner.lock:
+            tp = TP(run.topic, run.partition)
+            if self._epochs.get(tp) != run.epoch or run.next <= runner.next.get(topic, 0):
+                done()
+                return
+            begin = runner.next.get(topic, 0)
+            if run.start > begin and topic in runner.next:
+                log.warning("records are missing before this run; reading them again", topic=topic, part=runner.part)
+                self._spawn(self._seek([runner]))
+                done()
+                return
+            records = run.records if run.start >= begin else [r for r in run.records if r.offset >= begin]
+            compute = self._step_of(topic, runner.room, records)
+            await runner.submit(topic, run.next, len(records), compute, done)
+
+    def _step_of(self, topic: str, room: RoomPartition, records: Sequence[InRecord]) -> Callable[[int, StateReader], Step]:
+        if topic == person.SCANS:
+            directory = self._register.directory
+            return lambda number, state: person.take_scans(room, number, records, state, directory)
+        if topic == person.VENUES:
+            return lambda number, _: person.take_venues(room, number, records, self._areas)
+        return lambda number, state: venue.take_marks(room, number, records, state)
+
+    def register_changed(self) -> None:
+        """Called in the register's thread after codes came to mean something."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._look_at_all)
+
+    def _look_at_all(self) -> None:
+        for runner in self._runners.values():
+            if runner.name == PERSON_ROOM and not runner.lock.locked():
+                self._spawn(self._look(runner, everything=False))
+
+    async def close(self) -> None:
+        """Finishes what is on its way and closes every partition."""
+        self._closed = True
+        async with self._lock:
+            await asyncio.gather(*(self._close(runner) for runner in self._runners.values()))
+            self._runners.clear()
+        self._executor.shutdown()
+
+    # Opening, seeking, closing.
+
+    def _wanted(self, assignment: set[TP]) -> set[tuple[str, int]]:
+        held = {(tp.topic, tp.partition) for tp in assignment}
+        wanted = set()
+        for room, topics in TOPICS.items():
+            for partition in range(self._settings.partitions):
+                mine = [(self._settings.topic(topic), partition) in held for topic in topics]
+                if all(mine):
+                    wanted.add((room, partition))
+                elif any(mine):
+                    die(f"{room}-{partition}: its topics were assigned to different workers")
+        return wanted
+
+    async def _open(self, key: tuple[str, int]) -> Runner | None:
+        name, partition = key
+        room = RoomPartition(
+            partition=partition,
+            partitions=self._settings.partitions,
+            topic_prefix=self._settings.topic_prefix,
+            retention_ms=self._settings.retention_ms,
+            clock=self._clock,
+        )
+        runner = Runner(self._settings, name, room, self._register, self._on_lost)
+        try:
+            await self._loop.run_in_executor(self._executor, runner.open, self._directory)
+        except FencedError:
+            log.warning("another worker was faster to open the partition", part=runner.part)
+            return None
+        except Exception as error:  # noqa: BLE001 - aiokafka would swallow it: whatever it is, it ends the process
+            die(f"{runner.part} cannot be opened: {error}")
+        self._runners[key] = runner
+        return runner
+
+    async def _close(self, runner: Runner) -> None:
+        await self._loop.run_in_executor(self._executor, runner.close)
+
+    async def _seek(self, runners: list[Runner]) -> None:
+        """Puts the inputs of these rooms where their changelogs say, or where the topic begins."""
+        inputs = [
+            (runner, topic, TP(self._settings.topic(topic), runner.room.partition))
+            for runner in runners
+            for topic in TOPICS[runner.name]
+        ]
+        if not inputs:
+            return
+        first = await self._consumer.earliest_offsets(*(tp for _, _, tp in inputs))
+        offsets = {}
+        for runner, topic, tp in inputs:
+            stored = runner.next.get(topic)
+            if stored is not None and stored < first[tp]:
+                log.error("records were deleted before they were read", topic=topic, first=stored, next=first[tp])
+            offsets[tp] = max(stored or 0, first[tp])
+            runner.next[topic] = offsets[tp]
+        self._epochs |= await self._consumer.seek_runs(offsets)
+
+    def _on_lost(self, runner: Runner) -> None:
+        """Called in a commit thread: another worker has the partition, or the broker refuses for good."""
+        if not isinstance(runner.lost, FencedError):
+            die(f"{runner.part}: {runner.lost}")
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._spawn_recover, runner)
+
+    def _spawn_recover(self, runner: Runner) -> None:
+        log.warning("another worker has taken over the partition", part=runner.part)
+        self._spawn(self._recover(runner, self._app.consumer_generation_id))
+
+    async def _recover(self, runner: Runner, generation: int) -> None:
+        """Normally the group tells soon who holds the partition now. If it says that nothing changed, open it again."""
+        await asyncio.sleep(2 * self._settings.session_timeout_ms / 1000 + 5)
+        if generation == self._app.consumer_generation_id and runner in self._runners.values():
+            await self.rebalanced()
+
+    async def _look(self, runner: Runner, *, everything: bool) -> None:
+        await runner.look_at_waiting(everything=everything)
+        if self._register.sequence != runner.register_sequence:
+            await runner.look_at_waiting(everything=False)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self._closed:
+            log.error("a task of the rooms failed", error=repr(task.exception()))
+            os._exit(EXIT_BUG)
+
+    # What the process shows.
+
+    def progress(self) -> dict[str, object]:
+        """Next offsets by room partition: everything before them is committed. Called in any thread."""
+        rooms = {}
+        for (name, partition), runner in list(self._runners.items()):
+            committed = dict(runner.committed)
+            following = {
+                self._settings.topic(topic): self._read_to(TP(self._settings.topic(topic), partition), offset)
+                for topic, offset in committed.items()
+            }
+            rooms[runner.part] = {"next": following, "register": {str(p): o for p, o in runner.register_read.items()}}
+        return {"generation": self.generation, "rooms": rooms}
+
+    def _read_to(self, tp: TP, offset: int) -> int:
+        return self._consumer.read_to(tp, offset)
+
+    def measure(self) -> int:
+        """Sets the gauges of lag and state size; returns the lag in records."""
+        lag_in_all = 0
+        for (_, partition), runner in self._runners.items():
+            for topic in TOPICS[runner.name]:
+                tp = TP(self._settings.topic(topic), partition)
+                end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
+                lag = max(0, (end or 0) - self._read_to(tp, runner.committed.get(topic, 0)))
+                LAG_RECORDS.labels(topic, str(partition)).set(lag)
+                lag_in_all += lag
+            STATE_BYTES.labels(runner.name, str(partition)).set(runner.size_bytes())
+        return lag_in_all
+
+
+def _kept(runner: Runner, generation: int) -> bool:
+    """Whether nobody else can have held the partition since: it was ours in the generation before, too."""
+    return runner.lost is None and generation - runner.generation in (0, 1)

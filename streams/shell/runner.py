@@ -1,0 +1,259 @@
+"""One room partition at work: its store, its producer, its steps in order.
+
+A step is computed in the event loop without awaits and handed to the partition's commit thread, which does
+begin, produce, commit, write, and only then acknowledges. A few steps may be on their way at once: the
+store shows later steps what earlier ones changed. Whoever kills the process at any instant finds either the
+whole transaction in Kafka or nothing of it, and the store never ahead of that.
+"""
+
+import asyncio
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from streams.core import person, waiting
+from streams.core.keys import META, STATE_VERSION
+from streams.core.room import RoomPartition
+from streams.core.step import Step
+from streams.shell import metering
+from streams.shell.register import Register
+from streams.shell.restore import log_consumer, restore, watermarks
+from streams.shell.store import Store
+from streams.shell.transaction import FencedError, TransactionalProducer
+from truyvet import logs
+from truyvet.config import Settings
+
+STEPS_IN_FLIGHT_MAX: Final = 2
+WAITING_PER_STEP_MAX: Final = 2_000
+_POSITION_SECONDS: Final = 1.0
+
+log = logs.get("room")
+
+
+class StateVersionError(Exception):
+    """The changelog was written by a build whose state this one cannot read."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """A computed step on its way to the commit thread."""
+
+    step: Step
+    topic: str | None
+    records: int
+    done: Callable[[], None]
+    meta: bytes
+
+
+class Runner:
+    """Runs one partition of one room. All methods but the commit thread's belong to the event loop."""
+
+    def __init__(
+        self, settings: Settings, name: str, room: RoomPartition, register: Register, on_lost: Callable[["Runner"], None]
+    ) -> None:
+        """``name`` is the room's (``person`` or ``venue``); ``on_lost`` is called in the commit thread."""
+        self.name = name
+        self.room = room
+        self.next: dict[str, int] = {}
+        self.committed: dict[str, int] = {}
+        self.register_read: dict[int, int] = {}
+        self.generation = -1
+        self.lost: BaseException | None = None
+        self.lock = asyncio.Lock()
+        self._settings = settings
+        self._changelog = f"state-{name}"
+        self._register = register
+        self.register_sequence = 0
+        self._on_lost = on_lost
+        self._step = 0
+        self._waiting = 0
+        self._slots = asyncio.Semaphore(STEPS_IN_FLIGHT_MAX)
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._position_at = 0.0
+
+    @property
+    def part(self) -> str:
+        """Room and partition, such as ``person-3``."""
+        return f"{self.name}-{self.room.partition}"
+
+    # Opening and closing: in an executor, since both wait for brokers and disks.
+
+    def open(self, directory: Path) -> None:
+        """Fences older owners, restores the store, reads where the inputs stand, waits for the register.
+
+        Raises:
+            StateVersionError: the state is of another version.
+        """
+        began = time.monotonic()
+        self._producer = TransactionalProducer(
+            self._settings, self.name, self.room.partition, self._changelog
+        )
+        self._store = Store(directory / self.part)
+        restored = restore(self._store, self._settings, self._settings.topic(self._changelog), self.room.partition)
+        meta = self._store.get(META)
+        if meta is not None:
+            known = json.loads(meta)
+            if known["version"] != STATE_VERSION:
+                raise StateVersionError(
+                    f"{self.part}: the state is of version {known['version']}, this build reads {STATE_VERSION}: "
+                    "run the build that wrote it, or replay into a new topic_prefix and database"
+                )
+            self.next = dict(known["next"])
+            self._step = known["step"]
+            self._waiting = known["waiting"]
+        self.committed = dict(self.next)
+        self._position = self._store.position
+        self._position_consumer = log_consumer(self._settings)
+        if self.name == "person":
+            self._register.wait_until_read(self._register.end_offsets())
+        self._thread = threading.Thread(target=self._commit_steps, name=f"commit-{self.part}", daemon=True)
+        self._thread.start()
+        log.info("room is open", part=self.part, step=self._step, restored=restored, seconds=round(time.monotonic() - began, 2))
+
+    def close(self) -> None:
+        """Finishes what is on its way, then gives store and producer back."""
+        self._queue.put(None)
+        self._thread.join()
+        self._position_consumer.close()
+        self._store.close()
+
+    # Steps.
+
+    async def submit(
+        self, topic: str, next_offset: int, records: int, compute: Callable[[int, Store], Step], done: Callable[[], None]
+    ) -> None:
+        """Computes the next step and sends it on its way; waits where too many are under way already.
+
+        ``done`` is called in the event loop once the step is committed, or the partition lost.
+        """
+        await self._slots.acquire()
+        if self.lost is not None:
+            self._slots.release()
+            done()
+            return
+        self.next[topic] = next_offset
+        self._compute(topic, records, compute, done)
+
+    def _compute(
+        self, topic: str | None, records: int, compute: Callable[[int, Store], Step], done: Callable[[], None]
+    ) -> None:
+        began = time.perf_counter()
+        self._step += 1
+        step = compute(self._step, self._store)
+        self._waiting += step.counts.get("waiting", 0) - step.counts.get("resolved", 0)
+        known = {"version": STATE_VERSION, "step": self._step, "waiting": self._waiting, "next": self.next}
+        meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
+        step.changes[META] = meta
+        self._store.apply(step.changes)
+        metering.computed(self.name, records, time.perf_counter() - began)
+        loop = asyncio.get_running_loop()
+
+        def finished() -> None:
+            self._slots.release()
+            done()
+
+        self._queue.put(_Work(step, topic, records, lambda: _call(loop, finished), meta))
+
+    async def idle(self) -> None:
+        """Returns once nothing is on its way."""
+        for _ in range(STEPS_IN_FLIGHT_MAX):
+            await self._slots.acquire()
+        for _ in range(STEPS_IN_FLIGHT_MAX):
+            self._slots.release()
+
+    # Scans that wait for their venue.
+
+    async def look_at_waiting(self, *, everything: bool) -> None:
+        """Accepts what waits and can now be resolved; ``everything`` looks past the codes known to have changed."""
+        async with self.lock:
+            positions = self._register.positions
+            changed, sequence = self._register.changes_since(self.register_sequence)
+            codes: list[bytes | None]
+            if everything or changed is None or len(changed) > self._waiting:
+                codes = [None]
+            else:
+                codes = sorted(changed)  # type: ignore[assignment]
+            for code in codes if self._waiting else ():
+                await self._accept_waiting(code)
+            self.register_sequence = sequence
+            self.register_read = positions
+
+    async def _accept_waiting(self, code: bytes | None) -> None:
+        after = b""
+        while self.lost is None:
+            await self.idle()
+            page = waiting.waiting_for(code, self._store, WAITING_PER_STEP_MAX, after)
+            if not page:
+                return
+            after = page[-1].key
+            directory = self._register.directory
+            ready = [scan for scan in page if directory.resolve(scan.code) is not None]
+            if ready:
+                now_ms = self._register.newest_ms
+                await self._slots.acquire()
+                if self.lost is not None:
+                    self._slots.release()
+                    return
+                self._compute(
+                    None,
+                    0,
+                    lambda number, state: person.take_waiting(self.room, number, ready, now_ms, state, directory),  # noqa: B023 - called at once
+                    lambda: None,
+                )
+        await self.idle()
+
+    # The commit thread.
+
+    def _commit_steps(self) -> None:
+        while True:
+            work = self._queue.get()
+            if work is None:
+                return
+            if self.lost is None:
+                try:
+                    self._commit(work)
+                except FencedError as error:
+                    self._lose(error)
+                except BaseException as error:
+                    self._lose(error)
+                    log.exception("a step could not be committed", part=self.part)
+            work.done()
+
+    def _commit(self, work: _Work) -> None:
+        began = time.perf_counter()
+        self._producer.commit(work.step)
+        self._store.written(self._changelog_position())
+        self.committed = json.loads(work.meta)["next"]
+        metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)
+
+    def _changelog_position(self) -> int:
+        """A lower bound of where the changelog ends: asked for about once a second, since it costs a call.
+
+        Asked for before this step is written to the store, so it may count this step in; the same
+        WriteBatch brings its changes, and the store is not ahead.
+        """
+        now = time.monotonic()
+        if now - self._position_at >= _POSITION_SECONDS:
+            self._position_at = now
+            topic = self._settings.topic(self._changelog)
+            self._position = watermarks(self._position_consumer, topic, self.room.partition)[1]
+        return self._position
+
+    def _lose(self, error: BaseException) -> None:
+        self.lost = error
+        self._on_lost(self)
+
+    def size_bytes(self) -> int:
+        """About how much state the partition holds."""
+        return self._store.size_bytes()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Calls in the loop, unless it is gone: then the process is ending, and nobody waits."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function)

@@ -1,0 +1,169 @@
+"""The store of one room partition: RocksDB as a cache of its changelog, and memory as a cache of RocksDB.
+
+It may be behind the changelog, or gone, but never ahead: a step's changes are written after its
+transaction committed, in one WriteBatch together with the changelog position they belong to. It is written
+without RocksDB's own log, and mixing writes with and without that log is what breaks it; so there is none.
+"""
+
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+
+LAYOUT_VERSION: Final = 1
+"""Of what this module itself keeps; a store of another one is thrown away and restored."""
+STALE_SECONDS_MAX: Final = 12 * 3600
+"""Half of the changelog's ``delete.retention.ms``: an older store could have missed tombstones."""
+
+_LOCAL: Final = b"~local"
+_WRITE_BUFFER_BYTES: Final = 8 * 1024 * 1024
+_CACHE_GENERATION_BYTES: Final = 8 * 1024 * 1024
+_BLOCK_CACHE_BYTES: Final = 64 * 1024 * 1024
+_ENTRY_OVERHEAD_BYTES: Final = 150
+
+_block_cache = Cache(_BLOCK_CACHE_BYTES)
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_keep_log_file_num(1)
+    options.set_max_background_jobs(1)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(_block_cache)
+    blocks.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(blocks)
+    return options
+
+
+class Store:
+    """State of one room partition. Not thread-safe but for ``written``, which the committer calls."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens the store, or starts it from nothing where what is there cannot serve.
+
+        Raises:
+            Exception: RocksDB's own, where another process holds the lock.
+        """
+        self._directory = directory
+        self._pending: deque[Mapping[bytes, bytes | None]] = deque()
+        self._fresh: dict[bytes, bytes | None] = {}
+        self._older: dict[bytes, bytes | None] = {}
+        self._fresh_bytes = 0
+        self._write_options = WriteOptions()
+        self._write_options.disable_wal = True
+        self._open()
+        local = self._local()
+        age_seconds = time.time() - local.get("written_at", 0)
+        if local and (local.get("layout") != LAYOUT_VERSION or not 0 <= age_seconds <= STALE_SECONDS_MAX):
+            self.wipe()
+
+    def _open(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._db = Rdict(str(self._directory), _options())
+        self._db.set_write_options(self._write_options)
+
+    def _local(self) -> dict[str, Any]:
+        packed = self._db.get(_LOCAL)
+        local: dict[str, Any] = json.loads(packed) if packed else {}
+        return local
+
+    def wipe(self) -> None:
+        """Starts from nothing."""
+        self._db.close()
+        shutil.rmtree(self._directory)
+        self._pending.clear()
+        self._fresh, self._older, self._fresh_bytes = {}, {}, 0
+        self._open()
+
+    @property
+    def position(self) -> int:
+        """The changelog offset up to which (exclusive) everything is in the store."""
+        return int(self._local().get("position", 0))
+
+    def get(self, key: bytes) -> bytes | None:
+        """The newest value of ``key``, committed or on its way there."""
+        if key in self._fresh:
+            return self._fresh[key]
+        if key in self._older:
+            value = self._older[key]
+        else:
+            value = self._from_disk(key)
+        self._remember(key, value)
+        return value
+
+    def _from_disk(self, key: bytes) -> bytes | None:
+        for changes in reversed(tuple(self._pending)):
+            if key in changes:
+                return changes[key]
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The newest values of ``keys``, in their order."""
+        get = self.get
+        return [get(key) for key in keys]
+
+    def scan(self, prefix: bytes, limit: int, after: bytes = b"") -> list[tuple[bytes, bytes]]:
+        """Up to ``limit`` committed pairs of that prefix, past ``after``.
+
+        Raises:
+            AssertionError: changes are still on their way, so the answer would miss them.
+        """
+        if self._pending:
+            raise AssertionError("a scan of the store while steps are in flight")
+        found: list[tuple[bytes, bytes]] = []
+        for key, value in self._db.items(from_key=max(prefix, after)):
+            if key <= after:
+                continue
+            if not key.startswith(prefix) or len(found) >= limit:
+                break
+            found.append((key, value))
+        return found
+
+    def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Makes a step's changes visible to later steps, before they are committed."""
+        self._pending.append(changes)
+        for key, value in changes.items():
+            self._remember(key, value)
+
+    def _remember(self, key: bytes, value: bytes | None) -> None:
+        self._fresh[key] = value
+        self._fresh_bytes += len(key) + len(value or b"") + _ENTRY_OVERHEAD_BYTES
+        if self._fresh_bytes > _CACHE_GENERATION_BYTES:
+            self._older, self._fresh, self._fresh_bytes = self._fresh, {}, 0
+
+    def written(self, position: int) -> None:
+        """Writes the oldest changes on their way, now that they are committed; ``position`` as the property."""
+        self.write(self._pending[0], position)
+        self._pending.popleft()
+
+    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
+        """One WriteBatch: the changes and the changelog position."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        local = {"layout": LAYOUT_VERSION, "position": position, "written_at": time.time()}
+        batch.put(_LOCAL, json.dumps(local).encode())
+        self._db.write(batch)
+
+    def size_bytes(self) -> int:
+        """About how much the store holds, on disk and in memtables."""
+        names = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+        return sum(int(self._db.property_int_value(name) or 0) for name in names)
+
+    def close(self) -> None:
+        """Flushes what is in memory and gives the lock back."""
+        self._db.flush()
+        self._db.close()

@@ -1,0 +1,153 @@
+"""One room partition's transactional producer: a step goes out whole or not at all.
+
+A transaction holds the step's outputs, its state changes for the changelog and, as one of those, the new
+input offsets. A producer of the same ``transactional.id`` that starts later fences this one for good.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streams.core.step import Message, Step
+from truyvet.config import Settings
+from truyvet.metrics import BROKER_ERRORS
+
+_CALL_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = 0.5
+_QUEUE_FULL_WAIT_SECONDS: Final = 0.05
+MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+
+log = logging.getLogger("truyvet.transaction")
+
+
+class FencedError(Exception):
+    """This producer may not write any more: another owner of the partition has started."""
+
+
+class TransactionalProducer:
+    """Commits steps of one room partition, one at a time, from one thread."""
+
+    def __init__(self, settings: Settings, room: str, partition: int, changelog: str) -> None:
+        """Fences older owners and settles what they left open; waits for the broker as long as it takes.
+
+        Raises:
+            KafkaException: the broker refuses for good (rights, configuration).
+        """
+        self._topic = settings.topic
+        self._changelog = changelog
+        self._partition = partition
+        self._name = f"{settings.topic_prefix}{room}-{partition}"
+        self._producer = Producer(
+            settings.librdkafka()
+            | {
+                "transactional.id": self._name,
+                "transaction.timeout.ms": 60_000,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "batch.size": 1_000_000,
+                "batch.num.messages": 100_000,
+                "message.max.bytes": MESSAGE_BYTES_MAX,
+                "queue.buffering.max.messages": 500_000,
+                "delivery.report.only.error": True,
+                "log_level": 3,
+            }
+        )
+        self._retry("init_transactions", self._producer.init_transactions)
+
+    def _retry(self, what: str, call: Any) -> None:
+        """Calls until it succeeds, as long as the broker merely cannot be reached; says so once."""
+        said = False
+        while True:
+            try:
+                call(_CALL_SECONDS)
+                break
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.fatal() or _is_fence(error):
+                    raise FencedError(str(error)) from exception
+                if not error.retriable():
+                    raise
+                BROKER_ERRORS.inc()
+                if not said:
+                    log.warning("%s: %s waits for the broker: %s", self._name, what, error.str())
+                    said = True
+                time.sleep(_RETRY_SECONDS)
+        if said:
+            log.warning("%s: %s went on: the broker is back", self._name, what)
+
+    def commit(self, step: Step) -> None:
+        """Sends the step as one transaction and returns once it is committed; again from the start if aborted.
+
+        Raises:
+            FencedError: another owner has started; nothing of the step counts.
+            KafkaException: the broker refuses for good.
+        """
+        while True:
+            try:
+                self._producer.begin_transaction()
+                self._send(step)
+                self._retry("commit", self._producer.commit_transaction)
+                return
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.fatal() or _is_fence(error):
+                    raise FencedError(str(error)) from exception
+                if not error.txn_requires_abort():
+                    raise
+                BROKER_ERRORS.inc()
+                log.warning("%s: transaction starts over: %s", self._name, error.str())
+                self._retry("abort", self._producer.abort_transaction)
+
+    def _send(self, step: Step) -> None:
+        for topic, messages in step.outputs.items():
+            self._produce(self._topic(topic), [dict(message) for message in messages])
+        for forward in step.forwards:
+            self._produce_one(forward)
+        self._produce(self._topic(self._changelog), _changelog_messages(step.changes, self._partition))
+
+    def _produce(self, topic: str, messages: list[dict[str, Any]]) -> None:
+        """Queues all messages: ``produce_batch`` does not raise on a full queue, it leaves the rest."""
+        while messages:
+            queued = self._producer.produce_batch(topic, messages)
+            if queued == len(messages):
+                return
+            left = [message for message in messages if "_error" in message]
+            if len(left) != len(messages) - queued:
+                raise AssertionError(f"{queued} of {len(messages)} queued, but {len(left)} errors")
+            for message in left:
+                error: KafkaError = message.pop("_error")
+                if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - the constant's only name
+                    raise KafkaException(error)
+            self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
+            messages = left
+
+    def _produce_one(self, forward: Any) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic(forward.topic),
+                    key=forward.key,
+                    value=forward.value,
+                    partition=forward.partition,
+                    timestamp=forward.timestamp,
+                    headers=forward.headers,
+                )
+            except BufferError:
+                self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
+            else:
+                return
+
+
+def _is_fence(error: KafkaError) -> bool:
+    return error.code() in (KafkaError._FENCED, KafkaError._FATAL)  # noqa: SLF001 - the constants' only names
+
+
+def _changelog_messages(changes: Mapping[bytes, bytes | None], partition: int) -> list[dict[str, Any]]:
+    return [{"key": key, "value": value, "partition": partition} for key, value in changes.items()]
+
+
+__all__ = ["FencedError", "Message", "TransactionalProducer"]

@@ -1,0 +1,202 @@
+"""A Faust transport that delivers runs of records: each fetch of one partition is one Faust message.
+
+Derived from Faust's aiokafka driver and registered as ``batch://`` (entry point ``faust.transports``).
+Faust hands agents one event at a time, at tens of microseconds each; so one event here is a whole run,
+undecoded. Group membership, assignment and supervision stay Faust's own.
+
+Faust's idea of offsets is a hint for monitoring only: the offsets of record live in the rooms' changelogs,
+and ``seek_runs`` puts every partition where its room stands. That is why the stock seeks and gap lists are
+switched off here: Faust would seek to its own committed offsets, and list every offset of every gap, of
+which transaction markers make one per transaction.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import aiokafka
+from aiokafka.errors import IllegalStateError, KafkaError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from truyvet.metrics import BROKER_ERRORS
+
+FETCH_MAX_WAIT_MS = 200
+
+
+class Run(NamedTuple):
+    """Records of one partition, fetched at once.
+
+    ``start`` and ``next`` are the fetch positions before and after: offsets between them that no record has
+    (transaction markers, compacted or aborted records) are not missing. ``epoch`` counts the seeks.
+    """
+
+    topic: str
+    partition: int
+    start: int
+    next: int
+    epoch: int
+    records: list[Any]
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that fetches; all of its own state is touched in it alone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._delivered: dict[TP, int] = {}
+        self._epochs: dict[TP, int] = {}
+        self.read_to: dict[TP, tuple[int, int]] = {}
+        """(last delivered, read to) of each partition, replaced whole after each fetch: read it anywhere."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust reads uncommitted unless its own (broken) exactly-once is on, and waits 1.5 s for a fetch.
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
+    ) -> dict[TP, list[Run]]:
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        runs = self._runs(fetched)
+        self.read_to = self._read_positions(consumer)
+        return runs
+
+    def _runs(self, fetched: Mapping[TP, list[Any]]) -> dict[TP, list[Run]]:
+        runs: dict[TP, list[Run]] = {}
+        for tp, records in fetched.items():
+            start = self._delivered.get(tp)
+            if start is None:
+                continue  # fetched before its room was opened and sought; the seek will bring it again
+            end = records[-1].offset + 1
+            self._delivered[tp] = end
+            runs[tp] = [Run(tp.topic, tp.partition, start, end, self._epochs[tp], records)]
+        return runs
+
+    async def seek_runs(self, offsets: Mapping[TP, int]) -> dict[TP, int]:
+        """Seeks in the fetching thread; returns the epoch of each partition, without those lost meanwhile."""
+        return dict(await self.call_thread(self._seek_runs, offsets))
+
+    async def _seek_runs(self, offsets: Mapping[TP, int]) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        sought = {}
+        for tp, offset in offsets.items():
+            try:
+                consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), offset)
+            except IllegalStateError:
+                continue  # no longer assigned: the next rebalance, already under way, decides
+            self._delivered[tp] = offset
+            self._epochs[tp] = self._epochs.get(tp, 0) + 1
+            sought[tp] = self._epochs[tp]
+        return sought
+
+    async def forget(self, partitions: Iterable[TP]) -> None:
+        """Delivers nothing more of these partitions until they are sought again."""
+        await self.call_thread(self._forget, list(partitions))
+
+    async def _forget(self, partitions: list[TP]) -> None:
+        for tp in partitions:
+            self._delivered.pop(tp, None)
+
+    def _read_positions(self, consumer: Any) -> dict[TP, tuple[int, int]]:
+        """How far each partition was read, past markers that bring no record."""
+        assigned = consumer.assignment()
+        read_to = {}
+        for tp, delivered in self._delivered.items():
+            if tp in assigned:
+                state = consumer._subscription.subscription.assignment.state_value(tp)
+                if state is not None and state.has_valid_position:
+                    read_to[tp] = (delivered, max(delivered, state.position))
+        return read_to
+
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commits Faust's offsets, a hint for monitoring; a broker that is away must not stop the worker."""
+        return bool(await self.call_thread(self._commit_hint, offsets))
+
+    async def _commit_hint(self, offsets: Mapping[TP, int]) -> bool:
+        consumer = self._ensure_consumer()
+        assigned = self.assignment()
+        wanted = {
+            aiokafka.TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items() if tp in assigned
+        }
+        try:
+            if wanted:
+                await consumer.commit(wanted)
+        except KafkaError as error:
+            BROKER_ERRORS.inc()
+            self.log.info("offset hint not committed: %s", type(error).__name__)
+            return False
+        return True
+
+
+class BatchConsumer(driver.Consumer):
+    """Hands each run on as one message, and lets nothing move the positions but ``seek_runs``."""
+
+    _thread: BatchConsumerThread
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Run) -> ConsumerMessage:
+        last = record.records[-1]
+        return ConsumerMessage(
+            record.topic,
+            record.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            (),
+            None,
+            record,
+            None,
+            0,
+            0,
+            tp,
+            # Without it Faust drops the message in silence.
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def perform_seek(self) -> None:
+        """Does nothing: Faust would seek to its committed offsets, after every rebalance."""
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Keeps no gaps: a run's own last offset would count as one."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        newest = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        return newest + 1
+
+    async def seek_runs(self, offsets: Mapping[TP, int]) -> dict[TP, int]:
+        """Seeks and makes Faust expect what comes; returns each partition's epoch."""
+        epochs = await self._thread.seek_runs(offsets)
+        for tp in epochs:
+            self._read_offset[tp] = None
+            self._committed_offset[tp] = None
+            self._acked[tp].clear()
+            self._acked_index[tp].clear()
+        return epochs
+
+    async def forget(self, partitions: Iterable[TP]) -> None:
+        """Delivers nothing more of these partitions until they are sought again."""
+        await self._thread.forget(partitions)
+
+    def read_to(self, tp: TP, delivered: int) -> int:
+        """How far ``tp`` is read if everything up to ``delivered`` was: beyond it lie only markers."""
+        known = self._thread.read_to.get(tp)
+        return known[1] if known is not None and known[0] == delivered else delivered
+
+
+class Transport(driver.Transport):
+    """``batch://host:port``: aiokafka underneath, runs of records on top."""
+
+    Consumer = BatchConsumer
+
+
+__all__ = ["BatchConsumer", "Run", "Transport"]

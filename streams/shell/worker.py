@@ -1,0 +1,229 @@
+"""``truyvet worker``: one Faust worker. Several may run; they share the partitions among them.
+
+Environment and config file say everything (``docs/configuration.md``). SIGTERM or SIGINT finish the steps
+under way and leave.
+"""
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+from yarl import URL
+
+from schemas.areas import load_areas
+from streams.shell.register import Register
+from streams.shell.rooms import TOPICS, Rooms, die
+from streams.shell.transport import Run
+from truyvet import logs
+from truyvet.config import ConfigError, Settings, load_settings
+from truyvet.http import HttpService
+
+_SLOTS_MAX = 256
+_STUCK_SECONDS = 60.0
+_STOP_SECONDS_MAX = 10.0
+_FETCH_BYTES_MAX = 4 * 1024 * 1024
+
+log = logs.get("worker")
+
+
+class _RawSchema(faust.Schema):  # type: ignore[misc]
+    """Keeps Faust from decoding: the message's value is already what the agent takes."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.value
+
+
+def make_app(settings: Settings, directory: Path) -> faust.App:
+    """The Faust app, without agents; ``directory`` is this worker's own folder."""
+    credentials = None
+    if settings.security_protocol.startswith("SASL"):
+        credentials = faust.SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password,
+            mechanism=settings.sasl_mechanism,
+            ssl_context=_ssl_context(settings),
+        )
+    elif settings.security_protocol == "SSL":
+        credentials = faust.SSLCredentials(context=_ssl_context(settings))
+    session_seconds = settings.session_timeout_ms / 1000
+    return faust.App(
+        f"{settings.topic_prefix}workers",
+        broker=[URL(f"batch://{broker.strip()}") for broker in settings.brokers.split(",")],
+        broker_credentials=credentials,
+        broker_client_id=f"truyvet-{settings.worker_id or os.getpid()}",
+        broker_max_poll_records=settings.batch_records_max,
+        broker_max_poll_interval=3600.0,
+        broker_session_timeout=session_seconds,
+        broker_heartbeat_interval=min(1.0, session_seconds / 6),
+        broker_rebalance_timeout=60.0,
+        broker_commit_interval=1.0,
+        broker_commit_livelock_soft_timeout=3600.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=_FETCH_BYTES_MAX,
+        consumer_group_instance_id=settings.worker_id or None,
+        stream_buffer_maxsize=8,
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.partitions,
+        store="memory://",
+        cache="memory://",
+        datadir=str(directory / "faust"),
+        web_enabled=False,
+        autodiscover=False,
+        loghandlers=[],
+    )
+
+
+def _ssl_context(settings: Settings) -> Any:
+    import ssl
+
+    if settings.security_protocol == "SASL_PLAINTEXT":
+        return None
+    return ssl.create_default_context(cafile=settings.ssl_ca_file or None)
+
+
+def add_agents(app: faust.App, settings: Settings, rooms: Rooms) -> None:
+    """One agent per input topic: each hands runs to the rooms and acknowledges them once committed."""
+    for topics in TOPICS.values():
+        for name in topics:
+            _add_agent(app, app.topic(settings.topic(name), schema=_RawSchema(), partitions=settings.partitions), name, rooms)
+
+
+def _add_agent(app: faust.App, topic: Any, name: str, rooms: Rooms) -> None:
+    async def take_runs(stream: Any) -> None:
+        async for event in stream.noack().events():
+            run: Run = event.message.value
+            try:
+                await rooms.take(run, event.ack)
+            except asyncio.CancelledError:
+                raise
+            except BaseException:  # Faust would acknowledge the run and go on
+                die(f"a step of {name} failed at partition {run.partition}, offsets {run.start} to {run.next}")
+
+    app.agent(topic, name=f"take-{name}", concurrency=1)(take_runs)
+
+
+class Worker:
+    """The worker's process: Faust app, rooms, register, HTTP."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._lag = 0
+        self._records_seen = 0
+        self._moved_at = time.monotonic()
+        self._rooms: Rooms | None = None
+
+    async def run(self) -> int:
+        """Runs until it is told to stop; returns the exit status."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        areas = load_areas()
+        register = Register(self._settings, areas)
+        app = make_app(self._settings, self._directory)
+        rooms = self._rooms = Rooms(self._settings, app, register, areas, self._directory)
+        add_agents(app, self._settings, rooms)
+
+        async def on_rebalance_complete(_: Any, **__: Any) -> None:
+            await rooms.rebalanced()
+
+        app.on_rebalance_complete.connect(on_rebalance_complete)
+        http = HttpService(self._settings.http_host, self._settings.http_port, rooms.progress, self.healthy)
+        port = http.start()
+        log.info("worker starts", http=f"{self._settings.http_host}:{port}", brokers=self._settings.brokers)
+        register.start(rooms.register_changed)
+        ends = await asyncio.to_thread(register.end_offsets)
+        await asyncio.to_thread(register.wait_until_read, ends)
+        log.info("register is loaded", venues=len(register.directory))
+        watch = asyncio.create_task(self._watch(app, stopping))
+        if not stopping.is_set():
+            await app.start()
+            await stopping.wait()
+        log.info("worker stops")
+        watch.cancel()
+        await rooms.close()
+        try:
+            await asyncio.wait_for(app.stop(), _STOP_SECONDS_MAX)
+        except TimeoutError:
+            log.warning("the group was left without a good-bye: the broker did not answer")
+        register.stop()
+        http.stop()
+        log.info("worker has stopped")
+        return 1 if app.crashed else 0
+
+    async def _watch(self, app: faust.App, stopping: asyncio.Event) -> None:
+        """Measures once a second; ends the process where Faust itself has crashed."""
+        assert self._rooms is not None
+        committed_before: object = None
+        while True:
+            await asyncio.sleep(1.0)
+            self._lag = self._rooms.measure()
+            committed = self._rooms.progress()["rooms"]
+            if committed != committed_before or self._lag == 0:
+                self._moved_at = time.monotonic()
+                committed_before = committed
+            if app.crashed and not stopping.is_set():
+                log.error("faust has crashed", error=repr(getattr(app, "_crash_reason", None)))
+                stopping.set()
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether the worker moves on: it holds a place in the group, and commits where there is work."""
+        if self._rooms is None or self._rooms.generation < 0:
+            return False, "no partitions assigned yet"
+        stuck_seconds = time.monotonic() - self._moved_at
+        if stuck_seconds > _STUCK_SECONDS:
+            return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"
+        return True, f"lag {self._lag} records"
+
+
+def claim_directory(settings: Settings) -> Path:
+    """A folder for this worker alone, held by a lock that dies with the process.
+
+    Raises:
+        ConfigError: the folder cannot be made, or the worker_id is in use.
+    """
+    names = [settings.worker_id] if settings.worker_id else [f"worker-{slot}" for slot in range(_SLOTS_MAX)]
+    for name in names:
+        directory = settings.state_dir / name
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ConfigError(f"TRUYVET_STATE_DIR: cannot use {directory}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        return directory
+    raise ConfigError(f"TRUYVET_WORKER_ID: another process on this machine runs as {names[0]!r}")
+
+
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    """``truyvet worker`` takes none: settings come from the environment and the config file."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Runs one worker until SIGTERM or SIGINT."""
+    settings = load_settings()
+    logs.configure(settings)
+    logging.getLogger("faust").setLevel(logging.WARNING)
+    directory = claim_directory(settings)
+    status = asyncio.run(Worker(settings, directory).run())
+    # Threads of libraries that never end must not hold the process.
+    logging.shutdown()
+    os._exit(status)
