@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 RUNTIME_DIR = PROJECT_DIR / "var"
 
 _STATE_FIELD = 0
+_CPU_FIELDS = slice(11, 15)
 _START_FIELD = 19
 _DEAD_STATES = "ZXx"
+_KILL_SECONDS_MAX = 5.0
 
 # PR_SET_PDEATHSIG follows the thread that forked, not its process: one thread that lives as long as
 # this process starts every child.
@@ -98,13 +101,14 @@ def wait_gone(process: ProcessId, timeout_seconds: float) -> bool:
         os.close(handle)
 
 
-def terminate(process: ProcessId, grace_seconds: float) -> bool:
-    """SIGTERM, and SIGKILL after ``grace_seconds``; True if it went by itself."""
-    if not send_signal(process, signal.SIGTERM) or wait_gone(process, grace_seconds):
-        return True
-    send_signal(process, signal.SIGKILL)
-    wait_gone(process, 5.0)
-    return False
+def terminate_all(processes: Sequence[ProcessId], grace_seconds: float) -> None:
+    """SIGTERM to all at once, and SIGKILL to those that still run after ``grace_seconds``."""
+    asked = [process for process in processes if send_signal(process, signal.SIGTERM)]
+    deadline = time.monotonic() + grace_seconds
+    for process in asked:
+        if not wait_gone(process, max(0.0, deadline - time.monotonic())):
+            send_signal(process, signal.SIGKILL)
+            wait_gone(process, _KILL_SECONDS_MAX)
 
 
 def spawn(
@@ -152,3 +156,25 @@ def log_tail(log_path: Path, lines_max: int = 5) -> str:
     except FileNotFoundError:
         return "no log"
     return " | ".join(line.strip() for line in lines[-lines_max:] if line.strip()) or "empty log"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used so far."""
+
+    cpu_seconds: float
+    memory_bytes_peak: int
+
+
+def usage(process: ProcessId) -> Usage | None:
+    """CPU time (its own and of children it has reaped) and peak resident memory; None if it is gone."""
+    fields = _stat_fields(process.pid)
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    peak = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    if fields is None or not peak or not is_running(process):
+        return None
+    ticks = sum(int(field) for field in fields[_CPU_FIELDS])
+    return Usage(cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"), memory_bytes_peak=int(peak[0]) * 1024)

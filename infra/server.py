@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from infra.ports import accepts, free_port
-from infra.processes import ProcessError, ProcessId, identify, log_tail, spawn, terminate
+from infra.processes import ProcessError, ProcessId, identify, log_tail, spawn, terminate_all
 
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
@@ -73,7 +73,7 @@ class Server(ABC):
     def stop(self) -> None:
         """Stops the server cleanly, or kills it after some seconds; its data stay."""
         if self._process is not None:
-            terminate(self._process, STOP_SECONDS_MAX)
+            terminate_all([self._process], STOP_SECONDS_MAX)
         self._reap()
 
     def kill(self) -> None:

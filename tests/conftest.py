@@ -10,7 +10,7 @@ import pytest
 from infra.clickhouse import ClickHouseServer
 from infra.kafka import KafkaBroker
 from infra.topics import delete_topics
-from truyvet.config import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings
+from truyvet.config import ENV_PREFIX, Settings
 
 SettingsFactory = Callable[..., Settings]
 
@@ -21,7 +21,7 @@ _serial = itertools.count(1)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the one who runs the tests must not reach them."""
     for variable in os.environ:
-        if variable.startswith(ENV_PREFIX) or variable == CONFIG_FILE_VARIABLE:
+        if variable.startswith(ENV_PREFIX):
             monkeypatch.delenv(variable)
 
 

@@ -1,0 +1,7 @@
+"""``python -m truyvet``: the command line."""
+
+import sys
+
+from truyvet.cli import main
+
+sys.exit(main())
