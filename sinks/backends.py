@@ -1,0 +1,152 @@
+"""One interface to ClickHouse, two backends: the engine as a library (chDB), and a server.
+
+Inserting is at-least-once by design: a table keeps the row of the highest revision, so an insert that may or may
+not have arrived is simply made again. Queries are always read-only (``sinks.readonly``).
+
+A backend is used by two threads: one inserts, others query. Each side has a connection and a lock of its own.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sinks.tables import TABLES, TableSpec
+from truyvet.config import Settings
+
+ColumnValues = list[Any] | npt.NDArray[Any]
+"""One column's values: texts, lists and nullable values as a list; plain numbers as an array (or a list)."""
+Columns = Mapping[str, ColumnValues]
+Rows = list[tuple[Any, ...]]
+
+AREA_ROWS_REVISION = 1
+"""To be raised when the administrative list changes."""
+
+
+class StorageError(Exception):
+    """ClickHouse refused or is away; trying again may help. One sentence."""
+
+
+class QueryFailedError(Exception):
+    """ClickHouse could not run the query: it is wrong, or too large. One sentence."""
+
+
+class Reader(Protocol):
+    """Answers queries."""
+
+    def query(self, sql: str) -> tuple[list[str], Rows]:
+        """Column names and rows. Dates and times of day come as text, numbers as numbers, null as None.
+
+        Raises:
+            QueryRefusedError: the query is not read-only.
+            QueryFailedError: ClickHouse could not run it.
+            StorageError: ClickHouse is away.
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets go of the connection; calling again does nothing."""
+        ...
+
+
+class Backend(Reader, Protocol):
+    """A database that the sink may write to."""
+
+    def ensure_schema(self) -> None:
+        """Makes database, tables and views that are missing.
+
+        Raises:
+            StorageError: ClickHouse refused or is away.
+        """
+        ...
+
+    def identity(self) -> str:
+        """The text that names this database for as long as it lives.
+
+        Raises:
+            StorageError: ClickHouse is away.
+        """
+        ...
+
+    def prepare(self, table: str, columns: Columns) -> Any:  # noqa: ANN401 - each backend's own form of a block
+        """Rows in the form in which this backend sends them; kept until they are inserted."""
+        ...
+
+    def insert_blocks(self, table: str, blocks: Sequence[Any]) -> None:
+        """Inserts prepared blocks; when it returns, they are stored.
+
+        Raises:
+            StorageError: ClickHouse refused or is away; all, some or none of the rows may be stored.
+        """
+        ...
+
+    def insert(self, table: str, columns: Columns) -> None:
+        """Inserts rows; when it returns, they are stored.
+
+        Raises:
+            StorageError: as for ``insert_blocks``.
+        """
+        ...
+
+
+def checked_columns(spec: TableSpec, columns: Columns) -> Iterator[tuple[str, ColumnValues]]:
+    """The columns in the table's order; all must be there, no other, all of one length."""
+    names = [column.name for column in spec.columns]
+    assert set(columns) == set(names), f"columns of {spec.name}: {sorted(set(columns) ^ set(names))}"
+    assert len({len(values) for values in columns.values()}) == 1, f"columns of {spec.name} differ in length"
+    return ((name, columns[name]) for name in names)
+
+
+def area_rows() -> Iterable[tuple[str, str, str, str, str, int]]:
+    """The administrative list as rows of the ``areas`` table: level, code, name, district, province, revision."""
+    from schemas.areas import NATION_CODE, load_areas  # noqa: PLC0415 - a list of 10,599 that readers never need
+
+    areas = load_areas()
+    for code, name in areas.names.items():
+        level = areas.level(code)
+        district, province = {
+            "nation": ("", ""),
+            "province": ("", code),
+            "district": (code, areas.districts.get(code, "")),
+            "ward": areas.parents.get(code, ("", "")),
+        }[level]
+        yield level, code or NATION_CODE, name, district, province, AREA_ROWS_REVISION
+
+
+def open_backend(settings: Settings) -> Backend:
+    """The backend that the settings name. A server need not be there yet; the embedded database is opened.
+
+    Raises:
+        StorageError: the embedded database is in use by another process, or cannot be opened.
+    """
+    # Each engine is loaded only by who uses it: chDB alone is several hundred megabytes.
+    if settings.clickhouse == "embedded":
+        from sinks.embedded import ChdbBackend  # noqa: PLC0415
+
+        return ChdbBackend(settings)
+    from sinks.server import ClickHouseBackend  # noqa: PLC0415
+
+    return ClickHouseBackend(settings)
+
+
+def as_list(values: ColumnValues) -> list[Any]:
+    """Plain Python values."""
+    listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
+    return listed
+
+
+__all__ = [
+    "TABLES",
+    "Backend",
+    "ColumnValues",
+    "Columns",
+    "QueryFailedError",
+    "Reader",
+    "Rows",
+    "StorageError",
+    "area_rows",
+    "as_list",
+    "checked_columns",
+    "open_backend",
+]

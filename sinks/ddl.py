@@ -1,0 +1,54 @@
+"""The statements that make database, tables and views, the same on every backend (SPEC, section 9).
+
+Written for the oldest server that must take the sink's rows (18.16): no TTL, DateTime64, window functions
+or CREATE OR REPLACE. Views are dropped and made anew at each start, so that they follow the code.
+"""
+
+from collections.abc import Iterator
+
+from sinks.tables import CLICKHOUSE_TYPES, TABLES, TableSpec
+from sinks.views import VIEWS
+
+AREAS_TABLE = "areas"
+"""The administrative list beside the data: without it no query could name a ward that has no row."""
+IDENTITY_TABLE = "identity"
+"""One random text, made with the database: the sink's consumer group is named after it, so that a database
+made anew is filled from the topics' beginning and never waits behind the offsets of the one before."""
+
+
+def quoted(name: str) -> str:
+    """A name of the project's own as a ClickHouse identifier (``partition`` and ``offset`` are words of SQL)."""
+    return f"`{name}`"
+
+
+def create_table(database: str, spec: TableSpec) -> str:
+    """The statement that makes one table if it is not there."""
+    columns = ", ".join(f"{quoted(column.name)} {CLICKHOUSE_TYPES[column.type]}" for column in spec.columns)
+    key = ", ".join(map(quoted, spec.key))
+    partition = f" PARTITION BY {quoted(spec.partition)}" if spec.partition else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(spec.name)} ({columns})"
+        f" ENGINE = ReplacingMergeTree(revision){partition} ORDER BY ({key})"
+    )
+
+
+def statements(database: str) -> Iterator[str]:
+    """Everything that a new or an older database needs, in order; each may be repeated."""
+    place = quoted(database)
+    yield f"CREATE DATABASE IF NOT EXISTS {place}"
+    for spec in TABLES.values():
+        yield create_table(database, spec)
+    yield (
+        f"CREATE TABLE IF NOT EXISTS {place}.{AREAS_TABLE} (level String, code String, name String,"
+        " district_code String, province_code String, revision UInt64)"
+        " ENGINE = ReplacingMergeTree(revision) ORDER BY code"
+    )
+    yield (
+        f"CREATE TABLE IF NOT EXISTS {place}.{IDENTITY_TABLE} (id String, revision UInt64)"
+        " ENGINE = ReplacingMergeTree(revision) ORDER BY id"
+    )
+    for name in reversed(list(VIEWS)):
+        yield f"DROP TABLE IF EXISTS {place}.{name}"
+    for name, select in VIEWS.items():
+        # The database's name stands once, in braces, wherever a view reads a table or another view.
+        yield f"CREATE VIEW IF NOT EXISTS {place}.{name} AS {select.replace('{db}', place)}"

@@ -1,0 +1,127 @@
+"""What a query from outside may be: one statement that reads tables, and nothing else.
+
+Two locks, each enough for what it covers. The connection that runs such queries is read-only (``readonly = 1``):
+the engine refuses every write, every change of a setting, and table functions that reach out. It still lets
+through what this module refuses: ``INTO OUTFILE`` writes a file, the function ``file()`` reads one, ``DESCRIBE
+TABLE url(...)`` opens a connection, and more than one statement may be sent at once.
+
+The check reads the text token by token as ClickHouse's own lexer does; what it does not know, it refuses. Table
+functions are allowed by name, so one that a later engine brings is refused until somebody looked at it.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+SQL_CHARACTERS_MAX: Final = 100_000
+
+FIRST_WORDS: Final = frozenset({"select", "with", "show", "describe", "desc", "exists"})
+"""A query from outside begins with one of these."""
+
+SAFE_TABLE_FUNCTIONS: Final = frozenset(
+    {"numbers", "numbers_mt", "zeros", "zeros_mt", "null", "values", "view", "merge", "format"}
+    | {"generate_series", "generateseries", "generaterandom", "primes"}
+)
+"""Table functions that make rows up or read tables. ``view`` holds a query, which is checked as text with the rest."""
+
+# fmt: off
+KNOWN_TABLE_FUNCTIONS: Final = frozenset(
+    {
+        "arrowflight", "arrowstream", "azureblobstorage", "azureblobstoragecluster", "bigquery",
+        "catboostpool", "cluster", "clusterallreplicas", "cosn", "deltalake", "deltalakeazure",
+        "deltalakeazurecluster", "deltalakecluster", "deltalakelocal", "deltalakes3", "deltalakes3cluster",
+        "dictionary", "eval", "executable", "file", "filecluster", "filesystem", "fuzzjson", "fuzzquery",
+        "gcs", "hdfs", "hdfscluster", "hive", "hudi", "hudicluster", "iceberg", "icebergazure",
+        "icebergazurecluster", "icebergcluster", "iceberghdfs", "iceberghdfscluster", "iceberglocal",
+        "iceberglocalcluster", "icebergs3", "icebergs3cluster", "input", "jdbc", "loop", "mongodb", "mysql",
+        "odbc", "oss", "paimon", "postgresql", "prometheusquery", "prometheusqueryrange", "python", "redis",
+        "remote", "remotesecure", "s3", "s3cluster", "shardbyhash", "sqlite", "url", "urlcluster", "ytsaurus",
+    }
+)
+# fmt: on
+"""What is refused even if the engine does not list it; the engine's own list is added to it."""
+
+FORBIDDEN_FUNCTIONS: Final = re.compile(
+    r"file|ai[a-z]*|sleep|sleepeachrow|reversednsquery|catboostevaluate|logtrace|generateserialid|executable"
+)
+"""Ordinary functions that read files, call out (all of ``ai…``), write, or hold a thread. Refused wherever the word
+stands, for a function may be named without a bracket."""
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<space>   [ \t\r\n\f\v]+ )
+    | (?P<comment> --[^\n]* | /\*.*?\*/ )
+    | (?P<string>  '(?:[^'\\]|\\.|'')*' )
+    | (?P<quoted>  "(?:[^"\\]|"")*" | `(?:[^`\\]|``)*` )
+    | (?P<number>  [0-9][0-9A-Za-z_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)? )
+    | (?P<word>    [A-Za-z_][A-Za-z0-9_]* )
+    | (?P<sign>    [-+*/%=<>!(),.\[\]?:|] )
+    | (?P<end>     ; )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PATH_SIGNS: Final = frozenset("/\\:*?{}|<>")
+
+
+class QueryRefusedError(Exception):
+    """The query may not be run; one sentence that says why."""
+
+
+def check_read_only(sql: str, table_functions: Collection[str] = ()) -> str:
+    """The query without a closing semicolon, if it may be run.
+
+    Args:
+        sql: The query.
+        table_functions: The engine's own table functions, lower case.
+
+    Raises:
+        QueryRefusedError: it is empty, too long, more than one statement, no reading statement, or reaches
+            beyond the tables.
+    """
+    if len(sql) > SQL_CHARACTERS_MAX:
+        raise QueryRefusedError(f"a query has at most {SQL_CHARACTERS_MAX:,} characters")
+    tokens = _tokens(sql)
+    while tokens and tokens[-1][0] == "end":
+        tokens.pop()
+    if not tokens:
+        raise QueryRefusedError("the query is empty")
+    if any(kind == "end" for kind, _, _ in tokens):
+        raise QueryRefusedError("one statement at a time")
+    kind, first, start = tokens[0]
+    if kind != "word" or first.lower() not in FIRST_WORDS:
+        raise QueryRefusedError("only SELECT, WITH, SHOW, DESCRIBE and EXISTS are answered here")
+    refused = (KNOWN_TABLE_FUNCTIONS | set(table_functions)) - SAFE_TABLE_FUNCTIONS
+    for (kind, text, _), following in zip(tokens, [*tokens[1:], ("end", "", 0)], strict=True):
+        _check_token(kind, text, following[:2], refused)
+    return sql[start : tokens[-1][2] + len(tokens[-1][1])]
+
+
+def _check_token(kind: str, text: str, following: tuple[str, str], refused: Collection[str]) -> None:
+    if kind == "word" and text.lower() in {"outfile", "infile"}:
+        raise QueryRefusedError("a query may not name files")
+    if kind == "word" and text.lower() == "apply":
+        raise QueryRefusedError("APPLY is not allowed here: it calls functions by name")
+    if kind == "word" and text.lower() == "format" and following[0] in {"word", "quoted"}:
+        raise QueryRefusedError("leave FORMAT away: the command chooses it")
+    if kind not in {"word", "quoted"}:
+        return
+    name = text if kind == "word" else text[1:-1]
+    if kind == "quoted" and not _PATH_SIGNS.isdisjoint(name):
+        raise QueryRefusedError(f"the name {text} looks like a path")
+    if FORBIDDEN_FUNCTIONS.fullmatch(name.lower()) or (following == ("sign", "(") and name.lower() in refused):
+        raise QueryRefusedError(f"the function {name} is not allowed here")
+
+
+def _tokens(sql: str) -> list[tuple[str, str, int]]:
+    """(kind, text, position) of all that is neither space nor comment."""
+    found = []
+    position = 0
+    while position < len(sql):
+        match = _TOKEN.match(sql, position)
+        if match is None:
+            raise QueryRefusedError(f"the query has a character or an open quote at {position} that is not understood")
+        position = match.end()
+        kind = match.lastgroup or ""
+        if kind not in {"space", "comment"}:
+            found.append((kind, match.group(), match.start()))
+    return found

@@ -1,0 +1,178 @@
+"""The server backend: ClickHouse over its native protocol, through clickhouse-driver, column by column.
+
+The oldest server that must take the rows is Debian's 18.16: settings it does not know end a query there, so each
+is sent only to servers that list it. Queries go through a connection of their own with ``readonly = 1``.
+"""
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from clickhouse_driver import Client
+from clickhouse_driver.errors import Error as DriverError
+from clickhouse_driver.errors import NetworkError, ServerException, SocketTimeoutError
+
+from sinks import ddl
+from sinks.backends import (
+    Columns,
+    QueryFailedError,
+    Rows,
+    StorageError,
+    area_rows,
+    as_list,
+    checked_columns,
+)
+from sinks.readonly import check_read_only
+from sinks.tables import TABLES
+from truyvet.config import Settings
+
+CONNECT_SECONDS_MAX = 5
+ANSWER_SECONDS_MAX = 120
+_PORT_DEFAULT = 9000
+
+WRITER_SETTINGS: Final = {
+    "allow_experimental_low_cardinality_type": 1,
+    "async_insert": 0,
+    "max_partitions_per_insert_block": 0,
+}
+"""Sent where the server knows them: labels on the oldest server; an insert that is acknowledged is stored; a block of
+cells may be of any number of days."""
+
+# A lost connection shows as any of these; the driver connects anew at the next call.
+_AWAY = (NetworkError, SocketTimeoutError, OSError, EOFError)
+
+
+class ClickHouseBackend:
+    """The database on the server that ``settings.clickhouse`` names; connects at the first call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = urlsplit(settings.clickhouse)
+        self._database = settings.database
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._writer: Client | None = None
+        self._reader: Client | None = None
+
+    def ensure_schema(self) -> None:
+        """Makes database, tables and views that are missing, and fills in the administrative list."""
+        for statement in ddl.statements(self._database):
+            self._write(statement)
+        rows = list(area_rows())
+        ((stored,),) = self._write(f"SELECT count() FROM {self._table(ddl.AREAS_TABLE)} FINAL")
+        if stored != len(rows):
+            names = "level, code, name, district_code, province_code, revision"
+            self._write(f"INSERT INTO {self._table(ddl.AREAS_TABLE)} ({names}) VALUES", rows)
+        if not self._write(f"SELECT id FROM {self._table(ddl.IDENTITY_TABLE)} LIMIT 1"):
+            # Two sinks that make one database at once may each write one; all then read the smallest.
+            self._write(f"INSERT INTO {self._table(ddl.IDENTITY_TABLE)} (id, revision) VALUES", [(uuid.uuid4().hex, 1)])
+
+    def identity(self) -> str:
+        """The text that names this database for as long as it lives."""
+        ((first,),) = self._write(f"SELECT min(id) FROM {self._table(ddl.IDENTITY_TABLE)}")
+        return str(first)
+
+    def prepare(self, table: str, columns: Columns) -> list[list[Any]]:
+        """The rows as lists, a list a column."""
+        return [as_list(values) for _, values in checked_columns(TABLES[table], columns)]
+
+    def insert_blocks(self, table: str, blocks: Sequence[list[list[Any]]]) -> None:
+        """Inserts prepared blocks; when it returns, they are stored."""
+        joined = [[value for part in parts for value in part] for parts in zip(*blocks, strict=True)]
+        names = ", ".join(ddl.quoted(column.name) for column in TABLES[table].columns)
+        self._write(f"INSERT INTO {self._table(table)} ({names}) VALUES", joined, columnar=True)
+
+    def insert(self, table: str, columns: Columns) -> None:
+        """Inserts rows; when it returns, they are stored."""
+        self.insert_blocks(table, [self.prepare(table, columns)])
+
+    def query(self, sql: str) -> tuple[list[str], Rows]:
+        """Column names and rows of a read-only query."""
+        checked = check_read_only(sql)
+        with self._read_lock:
+            if self._reader is None:
+                self._reader = self._connect(self._database, {"readonly": 1})
+            try:
+                rows, columns = self._reader.execute(checked, with_column_types=True)
+            except ServerException as error:
+                raise QueryFailedError(_first(error)) from error
+            except (*_AWAY, DriverError) as error:
+                _hang_up(self._reader)
+                self._reader = None
+                raise StorageError(f"the ClickHouse server is away ({_first(error)})") from error
+        return [name for name, _ in columns], _plain_rows(rows)
+
+    def close(self) -> None:
+        """Closes both connections."""
+        with self._read_lock:
+            _hang_up(self._reader)
+            self._reader = None
+        with self._write_lock:
+            _hang_up(self._writer)
+            self._writer = None
+
+    def _connect(self, database: str, settings: dict[str, int]) -> Client:
+        return Client(
+            self._url.hostname,
+            port=self._url.port or _PORT_DEFAULT,
+            user=unquote(self._url.username or "default"),
+            password=unquote(self._url.password or ""),
+            database=database,
+            settings=settings,
+            client_name="truyvet",
+            connect_timeout=CONNECT_SECONDS_MAX,
+            send_receive_timeout=ANSWER_SECONDS_MAX,
+            sync_request_timeout=CONNECT_SECONDS_MAX,
+        )
+
+    def _open_writer(self) -> Client:
+        """A connection with the settings that this server knows. The database may be yet to make."""
+        if self._writer is None:
+            names = ", ".join(f"'{name}'" for name in WRITER_SETTINGS)
+            plain = self._connect("default", {})
+            known = {name for (name,) in plain.execute(f"SELECT name FROM system.settings WHERE name IN ({names})")}
+            plain.disconnect()
+            settings = {name: value for name, value in WRITER_SETTINGS.items() if name in known}
+            self._writer = self._connect("default", settings)
+        return self._writer
+
+    def _write(self, sql: str, rows: Sequence[Any] | None = None, *, columnar: bool = False) -> list[tuple[Any, ...]]:
+        with self._write_lock:
+            try:
+                answer = self._open_writer().execute(sql, rows, columnar=columnar)
+            except (*_AWAY, DriverError) as error:
+                _hang_up(self._writer)
+                self._writer = None
+                state = "refused" if isinstance(error, ServerException) else "is away"
+                raise StorageError(f"the ClickHouse server {state}: {_first(error)}") from error
+        return answer if isinstance(answer, list) else []
+
+    def _table(self, name: str) -> str:
+        return f"{ddl.quoted(self._database)}.{ddl.quoted(name)}"
+
+
+def _hang_up(client: Client | None) -> None:
+    if client is not None:
+        # It is given up; whether the other side hears of it does not matter.
+        with contextlib.suppress(*_AWAY):
+            client.disconnect()
+
+
+_TEXT_OF: Final[dict[type, Callable[[Any], str]]] = {date: date.isoformat, datetime: datetime.isoformat}
+
+
+def _plain_rows(rows: Sequence[tuple[Any, ...]]) -> Rows:
+    """Dates as text, as the embedded database answers them."""
+    dated = {index for index, value in enumerate(rows[0]) if type(value) in _TEXT_OF} if rows else set()
+    if not dated:
+        return list(rows)
+    return [tuple(_TEXT_OF[type(value)](value) if type(value) in _TEXT_OF else value for value in row) for row in rows]
+
+
+def _first(error: BaseException) -> str:
+    """The error's first sentence, without the server's stack trace."""
+    text = error.message if isinstance(error, ServerException) else str(error)
+    return " ".join(text.split("Stack trace:")[0].split())[:300] or type(error).__name__
