@@ -12,7 +12,7 @@ from streams.core.directory import CATEGORY_BYTES, NO_ATTRIBUTES, Directory, unp
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import person_head
 from streams.core.room import RoomPartition
-from streams.core.step import InRecord, StateReader, Step, header
+from streams.core.step import InRecord, StateReader, Step, header, newest_ms
 from streams.core.timeline import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan, Timeline
 from streams.core.waiting import WaitingScan
 
@@ -69,7 +69,7 @@ def take_scans(
     room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, venues: Directory
 ) -> Step:
     """One step over a batch of the ``scans`` topic. Every record ends as exactly one outcome of ``counts``."""
-    step = Step(number)
+    step = Step(number, newest_ms(records))
     batch = _Batch(room, step, state)
     decoded = decode_scans([record.value for record in records])
     admitted = list(intake.admit(step, room, SCANS, records, decoded))
@@ -134,7 +134,7 @@ def take_waiting(
 
     ``now_ms`` is the newest record timestamp of the register: the record that caused this.
     """
-    step = Step(number)
+    step = Step(number, now_ms)
     batch = _Batch(room, step, state)
     ready = [(scan, found) for scan in waiting if (found := venues.resolve(scan.code)) is not None]
     batch.open([scan.person.hex() for scan, _ in ready])
@@ -173,7 +173,7 @@ def take_venues(room: RoomPartition, number: int, records: Sequence[InRecord], a
 
     The register itself is read by the directory of every worker (``shell/register.py``).
     """
-    step = Step(number)
+    step = Step(number, newest_ms(records))
     for record in records:
         if record.value is None:
             step.count("ignored")

@@ -15,6 +15,9 @@ CASE_AGE_MS_MAX: Final = 90 * 86_400_000
 HOPS_MAX: Final = 2
 """A record on a wrong partition is produced again at most this often (SPEC §1)."""
 
+RULESETS: Final = frozenset({"vn-2021-07", "vn-2021-12"})
+"""The rulesets that are shipped (SPEC §7)."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoomPartition:
@@ -25,7 +28,7 @@ class RoomPartition:
     topic_prefix: str
     retention_ms: int
     clock: LocalClock
-    rulesets: frozenset[str] = frozenset()
+    rulesets: frozenset[str] = RULESETS
 
     @property
     def person_part(self) -> bytes:

@@ -6,7 +6,7 @@ performs what a step decides: one Kafka transaction, then one write to the store
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -39,8 +39,8 @@ class Record(NamedTuple):
     headers: Headers = ()
 
 
-class Message(TypedDict):
-    """An output record without headers, in the form that librdkafka takes whole lists of."""
+class Message(NamedTuple):
+    """An output record without headers; ``partition`` may be ``BY_KEY``, ``timestamp`` is epoch ms."""
 
     key: bytes | None
     value: bytes | None
@@ -81,9 +81,13 @@ BY_KEY = -1
 
 @dataclass(slots=True)
 class Step:
-    """What a step decided. ``changes`` maps state keys to new values; None deletes the key."""
+    """What a step decided. ``changes`` maps state keys to new values; None deletes the key.
+
+    ``timestamp_ms`` is that of the record that caused it: the newest of its batch.
+    """
 
     number: int
+    timestamp_ms: int
     outputs: dict[str, list[Message]] = field(default_factory=dict)
     forwards: list[Forward] = field(default_factory=list)
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
@@ -92,13 +96,18 @@ class Step:
 
     def emit(self, topic: str, key: bytes | None, value: bytes, timestamp_ms: int, partition: int = BY_KEY) -> None:
         """Adds one output record; ``topic`` is the name without prefix."""
-        self.outputs.setdefault(topic, []).append(
-            {"key": key, "value": value, "partition": partition, "timestamp": max(timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)}
-        )
+        if timestamp_ms < KAFKA_TIMESTAMP_MIN_MS:
+            timestamp_ms = KAFKA_TIMESTAMP_MIN_MS
+        self.outputs.setdefault(topic, []).append(Message(key, value, partition, timestamp_ms))
 
     def count(self, outcome: str, amount: int = 1) -> None:
         """Counts records by outcome: every record of a batch has exactly one."""
         self.counts[outcome] = self.counts.get(outcome, 0) + amount
+
+
+def newest_ms(records: Sequence[InRecord]) -> int:
+    """The newest record timestamp of a batch, epoch ms."""
+    return max([record.timestamp for record in records], default=KAFKA_TIMESTAMP_MIN_MS)
 
 
 def header(headers: Headers, name: str) -> bytes | None:

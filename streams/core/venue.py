@@ -8,7 +8,7 @@ import msgspec
 from streams.core import keys, wire
 from streams.core.cells import LEVELS, codes_of, split_areas
 from streams.core.room import RoomPartition
-from streams.core.step import InRecord, StateReader, Step
+from streams.core.step import InRecord, StateReader, Step, newest_ms
 
 VENUE_MARKS = "venue-marks"
 _COUNT = struct.Struct("<Q")
@@ -32,7 +32,7 @@ def take_marks(room: RoomPartition, number: int, records: Sequence[InRecord], st
 
     Marks are the project's own events: one that does not decode is a bug of ours, and raises.
     """
-    step = Step(number)
+    step = Step(number, newest_ms(records))
     marks = _decode_marks(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
     wanted = {keys.venue_marks(mark.venue_id.encode(), mark.day.encode()): b"" for mark in marks}
     for key, packed in zip(wanted, state.get_many(list(wanted)), strict=True):

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from streams.core.inbound import CaseIn
 from streams.core.times import format_ms
 
 _ENRICHED: Final = (
@@ -151,5 +152,42 @@ def reject(  # noqa: PLR0913 - a row has that many columns
             payload=None if payload is None else base64.b64encode(payload).decode(),
             status=status,
             revision=2 if status == "resolved" else 1,
+        )
+    )
+
+
+class _CaseState(msgspec.Struct):
+    case_id: str
+    person_id: str
+    status: str
+    onset_at: str | None
+    sampled_at: str | None
+    infectious_from: str | None
+    infectious_to: str | None
+    isolated_at: str | None
+    reported_at: str
+    ruleset: str | None
+    revision: int
+
+
+def _optional(time_ms: int | None) -> str | None:
+    return None if time_ms is None else format_ms(time_ms)
+
+
+def case_state(event: CaseIn, revision: int) -> bytes:
+    """The value of a case-states record: the report that counts, times in UTC."""
+    return _encode(
+        _CaseState(
+            case_id=event.case_id,
+            person_id=event.person_id,
+            status=event.status,
+            onset_at=_optional(event.onset_ms),
+            sampled_at=_optional(event.sampled_ms),
+            infectious_from=_optional(event.infectious_from_ms),
+            infectious_to=_optional(event.infectious_to_ms),
+            isolated_at=_optional(event.isolated_ms),
+            reported_at=format_ms(event.reported_ms),
+            ruleset=event.ruleset,
+            revision=revision,
         )
     )

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from faust import App
 from faust.types import TP
 
-from streams.core import person, venue
+from streams.core import cases, person, venue
 from streams.core.inbound import AreaList
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, StateReader, Step
@@ -29,7 +29,7 @@ from truyvet import logs
 from truyvet.config import Settings
 from truyvet.metrics import LAG_RECORDS, REBALANCES, STATE_BYTES
 
-TOPICS: Final = {PERSON_ROOM: (person.SCANS, person.VENUES), VENUE_ROOM: (venue.VENUE_MARKS,)}
+TOPICS: Final = {PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES), VENUE_ROOM: (venue.VENUE_MARKS,)}
 """The input topics of each room."""
 EXIT_BUG: Final = 70
 EXIT_LOST: Final = 75
@@ -122,6 +122,8 @@ class Rooms:
             return lambda number, state: person.take_scans(room, number, records, state, directory)
         if topic == person.VENUES:
             return lambda number, _: person.take_venues(room, number, records, self._areas)
+        if topic == cases.CASES:
+            return lambda number, state: cases.take_cases(room, number, records, state)
         return lambda number, state: venue.take_marks(room, number, records, state)
 
     def register_changed(self) -> None:
@@ -196,6 +198,7 @@ class Rooms:
                 log.error("records were deleted before they were read", topic=topic, first=stored, next=first[tp])
             offsets[tp] = max(stored or 0, first[tp])
             runner.next[topic] = offsets[tp]
+            runner.committed.setdefault(topic, offsets[tp])
         self._epochs |= await self._consumer.seek_runs(offsets)
 
     def _on_lost(self, runner: Runner) -> None:

@@ -6,12 +6,12 @@ input offsets. A producer of the same ``transactional.id`` that starts later fen
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.core.step import Message, Step
+from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, Forward, Message, Step
 from truyvet.config import Settings
 from truyvet.metrics import BROKER_ERRORS
 
@@ -58,7 +58,7 @@ class TransactionalProducer:
         )
         self._retry("init_transactions", self._producer.init_transactions)
 
-    def _retry(self, what: str, call: Any) -> None:
+    def _retry(self, what: str, call: Callable[[float], object]) -> None:
         """Calls until it succeeds, as long as the broker merely cannot be reached; says so once."""
         said = False
         while True:
@@ -104,28 +104,26 @@ class TransactionalProducer:
 
     def _send(self, step: Step) -> None:
         for topic, messages in step.outputs.items():
-            self._produce(self._topic(topic), [dict(message) for message in messages])
+            self._produce(self._topic(topic), messages)
         for forward in step.forwards:
-            self._produce_one(forward)
-        self._produce(self._topic(self._changelog), _changelog_messages(step.changes, self._partition))
+            self._produce_forward(forward)
+        timestamp_ms = max(step.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
+        changes = [Message(key, value, self._partition, timestamp_ms) for key, value in step.changes.items()]
+        self._produce(self._topic(self._changelog), changes)
 
-    def _produce(self, topic: str, messages: list[dict[str, Any]]) -> None:
-        """Queues all messages: ``produce_batch`` does not raise on a full queue, it leaves the rest."""
-        while messages:
-            queued = self._producer.produce_batch(topic, messages)
-            if queued == len(messages):
-                return
-            left = [message for message in messages if "_error" in message]
-            if len(left) != len(messages) - queued:
-                raise AssertionError(f"{queued} of {len(messages)} queued, but {len(left)} errors")
-            for message in left:
-                error: KafkaError = message.pop("_error")
-                if error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - the constant's only name
-                    raise KafkaException(error)
-            self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
-            messages = left
+    def _produce(self, topic: str, messages: Iterable[Message]) -> None:
+        # Not produce_batch: it knows no timestamps, and outputs carry those of their cause.
+        produce = self._producer.produce
+        for key, value, partition, timestamp_ms in messages:
+            while True:
+                try:
+                    produce(topic, value, key, partition, None, timestamp_ms)
+                except BufferError:
+                    self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
+                else:
+                    break
 
-    def _produce_one(self, forward: Any) -> None:
+    def _produce_forward(self, forward: Forward) -> None:
         while True:
             try:
                 self._producer.produce(
@@ -144,10 +142,3 @@ class TransactionalProducer:
 
 def _is_fence(error: KafkaError) -> bool:
     return error.code() in (KafkaError._FENCED, KafkaError._FATAL)  # noqa: SLF001 - the constants' only names
-
-
-def _changelog_messages(changes: Mapping[bytes, bytes | None], partition: int) -> list[dict[str, Any]]:
-    return [{"key": key, "value": value, "partition": partition} for key, value in changes.items()]
-
-
-__all__ = ["FencedError", "Message", "TransactionalProducer"]

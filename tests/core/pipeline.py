@@ -1,0 +1,185 @@
+"""The core alone, over a log in memory: what a worker does, without Kafka, Faust, RocksDB or threads.
+
+Batches may be cut anywhere; every output goes through JSON as a reader would see it, and the final rows are
+those that ``truyvet replay`` writes.
+"""
+
+import json
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from schemas.areas import load_areas
+from streams.core import cases, person, venue, waiting
+from streams.core.decode import decode_venue
+from streams.core.directory import Directory
+from streams.core.inbound import BadEvent
+from streams.core.partition import partition_of
+from streams.core.room import RoomPartition
+from streams.core.step import BY_KEY, Record, Step
+from streams.core.times import LocalClock
+
+Row = dict[str, Any]
+Cut = Callable[[int], Iterable[int]]
+AREAS = load_areas()
+CLOCK = LocalClock(ZoneInfo("Asia/Ho_Chi_Minh"))
+DAY_MS = 86_400_000
+KEYS: dict[str, tuple[str, ...]] = {
+    "enriched": ("person_id", "scan_id"),
+    "rejects": ("topic", "partition", "offset"),
+    "case-states": ("case_id", "person_id"),
+    "ward_minute": ("minute", "ward_code", "part"),
+    "venue_hour": ("hour", "venue_id", "part"),
+    "area_day": ("day", "level", "code", "part"),
+}
+TABLES = {"enriched": "scans", "case-states": "cases"}
+
+
+class MemoryState:
+    """A StateReader over a dictionary."""
+
+    def __init__(self) -> None:
+        self.data: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.data.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.data.get(key) for key in keys]
+
+    def scan(self, prefix: bytes, limit: int, after: bytes = b"") -> list[tuple[bytes, bytes]]:
+        keys = sorted(key for key in self.data if key.startswith(prefix))
+        return [(key, self.data[key]) for key in keys[bisect_right(keys, after) :][:limit]]
+
+    def apply(self, step: Step) -> None:
+        for key, value in step.changes.items():
+            if value is None:
+                self.data.pop(key, None)
+            else:
+                self.data[key] = value
+
+
+class Pipeline:
+    """Both rooms of ``partitions`` partitions."""
+
+    def __init__(self, partitions: int = 1, retention_days: int = 28) -> None:
+        self.partitions = partitions
+        self.rooms = [
+            RoomPartition(p, partitions, "checkin.", retention_days * DAY_MS, CLOCK) for p in range(partitions)
+        ]
+        self.person_states = [MemoryState() for _ in self.rooms]
+        self.venue_states = [MemoryState() for _ in self.rooms]
+        self.steps: dict[tuple[str, int], int] = defaultdict(int)
+        self.logs: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        self.directory = Directory()
+        self.register_ms = 0
+        self.outputs: dict[str, list[Row]] = defaultdict(list)
+
+    def produce(self, topic: str, key: bytes | None, value: bytes | None, timestamp: int, partition: int = BY_KEY) -> None:
+        """Appends a record to its partition's log."""
+        home = partition if partition >= 0 else partition_of(key or b"", self.partitions)
+        log = self.logs[topic, home]
+        log.append(Record(len(log), timestamp, key, value))
+
+    def register(self) -> None:
+        """Takes everything in ``venues`` that was not taken, then looks at what waits."""
+        for room in self.rooms:
+            records = self._fresh("venues", room.partition)
+            for record in records:
+                event = decode_venue(record.value, AREAS) if record.value is not None else None
+                if event is None or isinstance(event, BadEvent) or record.key != event.venue_id.encode():
+                    continue
+                self.directory.put(event)
+                self.register_ms = max(self.register_ms, record.timestamp)
+            if records:
+                self._commit("person", room, person.take_venues(room, self._number("person", room), records, AREAS))
+        for room, state in zip(self.rooms, self.person_states, strict=True):
+            waits = waiting.waiting_for(None, state, 1_000_000)
+            if waits:
+                step = person.take_waiting(
+                    room, self._number("person", room), waits, self.register_ms, state, self.directory
+                )
+                self._commit("person", room, step)
+
+    def run(self, cut: Cut) -> None:
+        """Takes everything in ``scans``, ``cases`` and ``venue-marks``, in batches of the sizes that ``cut`` gives."""
+        moved = True
+        while moved:
+            moved = False
+            for room in self.rooms:
+                p = room.partition
+                person_state, venue_state = self.person_states[p], self.venue_states[p]
+                for records in _batches(self._fresh("scans", p), cut):
+                    number = self._number("person", room)
+                    self._commit("person", room, person.take_scans(room, number, records, person_state, self.directory))
+                    moved = True
+                for records in _batches(self._fresh("cases", p), cut):
+                    number = self._number("person", room)
+                    self._commit("person", room, cases.take_cases(room, number, records, person_state))
+                    moved = True
+                for records in _batches(self._fresh("venue-marks", p), cut):
+                    number = self._number("venue", room)
+                    self._commit("venue", room, venue.take_marks(room, number, records, venue_state))
+                    moved = True
+
+    def _fresh(self, topic: str, partition: int) -> list[Record]:
+        log = self.logs[topic, partition]
+        done = self.steps[f"next {topic}", partition]
+        self.steps[f"next {topic}", partition] = len(log)
+        return log[done:]
+
+    def _number(self, name: str, room: RoomPartition) -> int:
+        self.steps[name, room.partition] += 1
+        return self.steps[name, room.partition]
+
+    def _commit(self, name: str, room: RoomPartition, step: Step) -> None:
+        states = self.person_states if name == "person" else self.venue_states
+        states[room.partition].apply(step)
+        for forward in step.forwards:
+            log = self.logs[forward.topic, forward.partition]
+            log.append(Record(len(log), forward.timestamp, forward.key, forward.value, forward.headers))
+        for topic, messages in step.outputs.items():
+            for message in messages:
+                if topic == "venue-marks":
+                    self.produce(topic, message.key, message.value, message.timestamp, message.partition)
+                else:
+                    self.outputs[topic].append(json.loads(message.value or b""))
+
+    def views(self) -> dict[str, list[Row]]:
+        """The final rows of every table: of each key the one with the highest revision."""
+        newest: dict[str, dict[tuple[Any, ...], Row]] = defaultdict(dict)
+        for topic, rows in self.outputs.items():
+            for row in rows:
+                table = row.get("family", topic)
+                key = tuple(row[name] for name in KEYS[table])
+                held = newest[table].get(key)
+                if held is not None and held["revision"] == row["revision"]:
+                    assert held == row, f"two contents of one revision: {held} {row}"
+                if held is None or held["revision"] < row["revision"]:
+                    newest[table][key] = row
+        names = ("scans", "cases", "rejects", "ward_minute", "venue_hour", "area_day")
+        tables = {TABLES.get(table, table): list(rows.values()) for table, rows in newest.items()}
+        return {name: tables.get(name, []) for name in names}
+
+
+def _batches(records: list[Record], cut: Cut) -> Iterator[list[Record]]:
+    at = 0
+    for size in cut(len(records)):
+        if at >= len(records):
+            break
+        yield records[at : at + size]
+        at += size
+    if at < len(records):
+        yield records[at:]
+
+
+def whole(_: int) -> Iterable[int]:
+    """One batch of everything."""
+    return ()
+
+
+def one_by_one(count: int) -> Iterable[int]:
+    """A batch per record."""
+    return [1] * count
