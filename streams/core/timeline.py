@@ -279,9 +279,14 @@ class Timeline:
         self._chunks[start] = blob
         if len(blob) <= CHUNK_BYTES_MAX or self._starts is None:
             return
-        at = 0
+        before, at = 0, 0
         while at < len(blob) // 2:
-            scan, at = unpack(blob, at)
+            before = at
+            _, at = unpack(blob, at)
+        if at == len(blob):
+            at = before
+        if at == 0:
+            return  # a single scan
         middle, _ = unpack(blob, at)
         self._chunks[start], self._chunks[middle.place] = blob[:at], blob[at:]
         self._starts.insert(bisect_right(self._starts, middle.place), middle.place)

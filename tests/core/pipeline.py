@@ -8,9 +8,11 @@ import json
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from producers.lines import CASES, SCANS, VENUES, VENUES_LATE, read_lines
 from schemas.areas import load_areas
 from streams.core import cases, person, venue, waiting
 from streams.core.decode import decode_venue
@@ -183,3 +185,16 @@ def whole(_: int) -> Iterable[int]:
 def one_by_one(count: int) -> Iterable[int]:
     """A batch per record."""
     return [1] * count
+
+
+def replayed(directory: Path, partitions: int, cut: Cut) -> "Pipeline":
+    """A pipeline that took a folder of input files, in the order ``truyvet replay`` does (SPEC §10)."""
+    pipeline = Pipeline(partitions)
+    for kinds in ((VENUES,), (SCANS, CASES), (VENUES_LATE,)):
+        for kind in kinds:
+            for number, line in enumerate(read_lines(directory / kind.file_name, kind)):
+                home = number % partitions if line.key is None else BY_KEY
+                pipeline.produce(kind.topic, line.key, line.value, line.timestamp_ms, home)
+        pipeline.register()
+        pipeline.run(cut)
+    return pipeline
