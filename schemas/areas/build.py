@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 OUTPUT = Path(__file__).with_name("units-2021-10.csv")
-COLUMNS = "ward_code,district_code,province_code,ward_name,district_name,province_name,lat,lon".split(",")
+COLUMNS = [
+    "ward_code",
+    "district_code",
+    "province_code",
+    "ward_name",
+    "district_name",
+    "province_name",
+    "lat",
+    "lon",
+]
 FAR_DEGREES = 0.25
 """A centre this far from its district's median is believed only if both sources give the ward one name."""
 
