@@ -199,15 +199,15 @@ def _venues(publication: Publication, period: list[PublishedDay], demand: list[f
     indexes = sorted(ends)
     for start, end in itertools.pairwise(indexes):
         _share_between(period, new, demand, (start, ends[start]), (end, ends[end]))
-    some_total = ends[indexes[-1]]
     figure = Figure(
         *("venues_new", new, publication.seven_day_means.venues_new, demand, [0] * len(period)),
-        default_per_weight=some_total * VENUES_NEW_PER_VENUE,
+        default_per_weight=ends[indexes[-1]] * VENUES_NEW_PER_VENUE,
     )
     filled = _fill(figure)
-    before = ends[indexes[0]] - sum(filled[: indexes[0] + 1])
+    last = indexes[-1]
+    before = ends[last] - sum(filled[: last + 1])
     if before < 0:
-        raise TotalsError(f"venues_total: more venues are new by {period[indexes[0]].date} than there are")
+        raise TotalsError(f"venues_total: more venues are new by {period[last].date} than the {ends[last]} there are")
     return before, filled
 
 
