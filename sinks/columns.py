@@ -1,0 +1,225 @@
+"""Records of a topic to columns of its tables: JSON read in bulk, one list a column.
+
+A batch of records is read as one JSON list by msgspec into typed structs, made from the table registry. The topics
+are the pipeline's own, so a record that is none of ours is our own bug: it stops the sink, by topic, partition and
+offset, and is never skipped. The register is the exception: ``venues`` is an input, its bad records have rows in
+``rejects`` already (the workers write them), and here they are passed over.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
+from operator import attrgetter
+from typing import Any, Final, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from sinks.backends import Columns, ColumnValues
+from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
+from streams.core.decode import BadEvent, decode_venue
+from streams.core.inbound import AreaList
+from streams.core.times import LocalClock, parse_ms
+
+_FAMILY: Final = "family"
+_QUARTER_MS: Final = 900_000
+_UTC_MS: Final = pa.timestamp("ms", tz="UTC")
+# Dates of day columns repeat without end; this many are kept.
+_DAYS_KEPT_MAX: Final = 10_000
+
+_WIRE_TYPES: Final[Mapping[ColumnType, tuple[Any, Any]]] = {
+    ColumnType.TEXT: (str, ""),
+    ColumnType.OPTIONAL_TEXT: (str | None, None),
+    ColumnType.LABEL: (str, ""),
+    ColumnType.TEXTS: (list[str], ()),
+    ColumnType.TIME: (str, "1970-01-01T00:00:00.000Z"),
+    ColumnType.OPTIONAL_TIME: (str | None, None),
+    ColumnType.DAY: (str, "1970-01-01"),
+    ColumnType.COUNT: (int, 0),
+    ColumnType.OPTIONAL_COUNT: (int | None, None),
+    ColumnType.INTEGER: (int, 0),
+    ColumnType.NUMBER: (float, 0.0),
+}
+"""What stands on the wire, and what a field that a retraction leaves out becomes."""
+
+
+class Record(Protocol):
+    """What a Kafka message has that matters here."""
+
+    def key(self) -> bytes | None:
+        """The record's key."""
+
+    def value(self) -> bytes | None:
+        """The record's value."""
+
+    def offset(self) -> int | None:
+        """Its place in the partition."""
+
+    def partition(self) -> int | None:
+        """The partition's number."""
+
+
+class NotOursError(Exception):
+    """A record on one of the pipeline's own topics that the pipeline cannot have written; names its place."""
+
+
+TopicDecoder = Callable[[Sequence[Record]], dict[str, Columns]]
+"""Records of one topic, in order of each partition, to columns by table; tables without rows are left out."""
+
+
+def decoder_of(topic: str, areas: AreaList, zone: tzinfo) -> TopicDecoder:
+    """The decoder of a topic (without prefix); local days are those of ``zone``."""
+    if topic == "venues":
+        return _VenueDecoder(specs_of_topic(topic)[0], areas, zone)
+    return _EventDecoder(topic, specs_of_topic(topic), zone)
+
+
+class _EventDecoder:
+    """Decodes a topic of the pipeline's own; several tables share one where records name their family."""
+
+    def __init__(self, topic: str, specs: Sequence[TableSpec], zone: tzinfo) -> None:
+        self._topic = topic
+        self._clock = LocalClock(zone)
+        shared = len(specs) > 1
+        self._tables = [(spec, _struct_of(spec, tagged=shared)) for spec in specs]
+        union: Any = self._tables[0][1]
+        for _, struct in self._tables[1:]:
+            union |= struct
+        self._many = msgspec.json.Decoder(list[union])
+        self._one = msgspec.json.Decoder(union)
+
+    def __call__(self, records: Sequence[Record]) -> dict[str, Columns]:
+        # A null value is the end of a key in a compacted log: the row stays until its day goes.
+        values = [value for record in records if (value := record.value()) is not None]
+        if not values:
+            return {}
+        try:
+            events = self._many.decode(b"[" + b",".join(values) + b"]")
+        except msgspec.MsgspecError:
+            raise self._not_ours(records) from None
+        if len(events) != len(values):
+            raise self._not_ours(records)
+        if len(self._tables) == 1:
+            spec = self._tables[0][0]
+            return {spec.name: self._columns(spec, events)}
+        sorted_out = [(spec, [event for event in events if type(event) is struct]) for spec, struct in self._tables]
+        return {spec.name: self._columns(spec, rows) for spec, rows in sorted_out if rows}
+
+    def _columns(self, spec: TableSpec, events: list[Any]) -> Columns:
+        columns: dict[str, ColumnValues] = {}
+        for column in spec.columns:
+            if column.local_day_of is not None:
+                times = columns[column.local_day_of]
+                assert isinstance(times, np.ndarray), "the time column stands before its day"
+                columns[column.name] = local_days(times, self._clock)
+            else:
+                columns[column.name] = _values(column, list(map(attrgetter(column.name), events)))
+        return columns
+
+    def _not_ours(self, records: Sequence[Record]) -> NotOursError:
+        """The record that does not decode by itself; its content stays out of the sentence."""
+        for record in records:
+            value = record.value()
+            if value is None:
+                continue
+            try:
+                self._one.decode(value)
+            except msgspec.MsgspecError:
+                place = f"{self._topic}, partition {record.partition()}, offset {record.offset()}"
+                return NotOursError(f"{place}: the record is none that this version writes")
+        return NotOursError(f"{self._topic}: a run of records decodes one by one but not together")
+
+
+class _VenueDecoder:
+    """Decodes the register; a venue's revision is its offset, so the last version in the log counts."""
+
+    def __init__(self, spec: TableSpec, areas: AreaList, zone: tzinfo) -> None:
+        self._spec = spec
+        self._areas = areas
+        self._clock = LocalClock(zone)
+
+    def __call__(self, records: Sequence[Record]) -> dict[str, Columns]:
+        venues = []
+        offsets = []
+        for record in records:
+            value = record.value()
+            if value is None:
+                continue
+            venue = decode_venue(value, self._areas)
+            if isinstance(venue, BadEvent) or record.key() != venue.venue_id.encode():
+                continue
+            venues.append(venue)
+            offsets.append(record.offset())
+        if not venues:
+            return {}
+        times = np.array([venue.registered_ms for venue in venues], np.int64)
+        columns: dict[str, ColumnValues] = {
+            "registered_at": times,
+            "registered_day": local_days(times, self._clock),
+            "revision": np.array(offsets, np.uint64),
+            "codes": [list(venue.codes) for venue in venues],
+        }
+        for column in self._spec.columns:
+            if column.name not in columns:
+                columns[column.name] = list(map(attrgetter(column.name), venues))
+        return {self._spec.name: columns}
+
+
+def _struct_of(spec: TableSpec, *, tagged: bool) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for column in spec.exported:
+        wire_type, default = _WIRE_TYPES[column.type]
+        required = column.name in spec.required
+        fields.append((column.name, wire_type) if required else (column.name, wire_type, default))
+    # Fields without a default come first in a struct; on the wire and in the table the order is free.
+    fields.sort(key=len)
+    tags: dict[str, Any] = {"tag_field": _FAMILY, "tag": spec.name} if tagged else {}
+    return msgspec.defstruct(f"{spec.name}_event", fields, gc=False, **tags)
+
+
+_DTYPES: Final[Mapping[ColumnType, Any]] = {
+    ColumnType.COUNT: np.uint64,
+    ColumnType.INTEGER: np.int64,
+    ColumnType.NUMBER: np.float64,
+}
+
+
+def _values(column: Column, values: list[Any]) -> ColumnValues:
+    if column.type in _DTYPES:
+        return np.array(values, _DTYPES[column.type])
+    if column.type is ColumnType.TIME:
+        return times_ms(values)
+    if column.type is ColumnType.DAY:
+        return np.array([_DAYS[value] for value in values], np.uint32)
+    if column.type is ColumnType.OPTIONAL_TIME:
+        return [None if value is None else parse_ms(value) for value in values]
+    return values
+
+
+def times_ms(texts: list[str]) -> npt.NDArray[np.int64]:
+    """Epoch milliseconds of times as the pipeline writes them, always ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
+    milliseconds: npt.NDArray[np.int64] = pa.array(texts, pa.string()).cast(_UTC_MS).cast(pa.int64()).to_numpy()
+    return milliseconds
+
+
+class _DayNumbers(dict[str, int]):
+    """``2021-10-14`` to 20211014."""
+
+    def __missing__(self, text: str) -> int:
+        year, month, day = text.split("-")
+        if len(self) >= _DAYS_KEPT_MAX:
+            self.clear()
+        self[text] = number = int(year) * 10_000 + int(month) * 100 + int(day)
+        return number
+
+
+_DAYS: Final = _DayNumbers()
+
+
+def local_days(times: npt.NDArray[np.int64], clock: LocalClock) -> npt.NDArray[np.uint32]:
+    """The local day of each instant, as the number yyyymmdd."""
+    # No zone changes its day within a quarter of an hour, and a batch spans few of them.
+    quarters, places = np.unique(times // _QUARTER_MS, return_inverse=True)
+    days = [_DAYS[clock.day_text(quarter * _QUARTER_MS)] for quarter in quarters.tolist()]
+    return np.array(days, np.uint32)[places]

@@ -1,0 +1,284 @@
+"""The sink's consumer: reads in bulk, hands batches to the inserter, commits what is stored.
+
+The delivery argument: an offset is committed only after every row before it was acknowledged by ClickHouse; a crash
+in between means that rows are inserted again, perhaps in other batches, and a row inserted again replaces itself.
+
+All Kafka calls are made from one thread. Commits are asynchronous, so a broker that is away holds up nothing;
+what could not be committed is committed with the next ones.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from threading import Event
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from sinks.backends import Backend
+from sinks.columns import TopicDecoder
+from sinks.inserting import BATCH_BYTES_MAX, Batch, Inserter, Place
+from sinks.status import Status
+from truyvet import logs, metrics
+from truyvet.config import Settings
+
+CONSUME_RECORDS_MAX = 5_000
+"""Records decoded at a time: enough to share the cost, few enough to stay in the processor's cache."""
+CONSUME_SECONDS = 0.05
+"""How long a fetch may wait to be full; the client waits the whole of it when it is not."""
+COMMIT_AGAIN_SECONDS = 1.0
+LOOK_AROUND_SECONDS = 1.0
+STOP_INSERT_SECONDS_MAX = 5.0
+STOP_COMMIT_SECONDS_MAX = 2.0
+_QUEUED_KIB_MAX = 32 * 1024
+
+_log = logs.get("sink")
+
+
+class SinkFailedError(Exception):
+    """The sink cannot go on by itself; one sentence."""
+
+
+class Consuming:
+    """The loop from Kafka to the inserter.
+
+    Args:
+        settings: Broker, prefix, bounds of a batch.
+        backend: Where rows go; its schema is there.
+        decoders: By topic (full name), what makes rows of its records.
+        status: What the process shows of itself.
+    """
+
+    def __init__(
+        self, settings: Settings, backend: Backend, decoders: Mapping[str, TopicDecoder], status: Status
+    ) -> None:
+        self._backend = backend
+        self._decoders = decoders
+        self._status = status
+        self._rows_max = settings.sink_batch_rows_max
+        self._batch_seconds = settings.sink_batch_ms / 1000
+        self._generation = 0
+        self._batch = self._new_batch()
+        self._stored: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
+        self._commit_under_way = False
+        self._commit_not_before = 0.0
+        self._looked_around = 0.0
+        self._paused = False
+        self._said: set[int] = set()
+        self._inserter = Inserter(backend, status)
+        self._consumer = Consumer(self._options(settings))
+
+    def run(self, stop: Event) -> None:
+        """Reads and stores until ``stop`` is set, then finishes within seconds.
+
+        Raises:
+            SinkFailedError: the client library gave up for good.
+            NotOursError: a record on one of the pipeline's topics is none of its own.
+        """
+        topics = list(self._decoders)
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        try:
+            while not stop.is_set():
+                self._turn()
+        finally:
+            self._close()
+
+    def _options(self, settings: Settings) -> dict[str, object]:
+        options: dict[str, object] = dict(settings.librdkafka())
+        options |= {
+            "group.id": f"{settings.topic_prefix}sink-{self._backend.identity()}",
+            "client.id": "truyvet-sink",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": settings.session_timeout_ms,
+            "heartbeat.interval.ms": max(settings.session_timeout_ms // 10, 100),
+            "queued.max.messages.kbytes": _QUEUED_KIB_MAX,
+            "fetch.wait.max.ms": 50,
+            "reconnect.backoff.max.ms": 1_000,
+            "topic.metadata.refresh.interval.ms": 10_000,
+            "error_cb": self._on_error,
+            "on_commit": self._on_commit,
+            # The sink says what matters itself; the library's own lines repeat it every second.
+            "log_level": 0,
+        }
+        if settings.clickhouse == "embedded":
+            # One process owns the embedded database, so there is never a twin, and after a crash the next
+            # one gets its partitions at once instead of waiting for the dead one's session to end.
+            options["group.instance.id"] = "embedded"
+        return options
+
+    def _new_batch(self) -> Batch:
+        return Batch(generation=self._generation, started=time.monotonic())
+
+    def _turn(self) -> None:
+        self._take_stored()
+        if self._full() and not self._inserter.free:
+            self._wait_for_inserter()
+            return
+        wanted = max(1, min(CONSUME_RECORDS_MAX, self._rows_max - self._batch.records))
+        self._sort_in(self._consumer.consume(wanted, CONSUME_SECONDS))
+        if self._inserter.free and self._due():
+            batch, self._batch = self._batch, self._new_batch()
+            self._inserter.submit(batch)
+        self._commit()
+        self._look_around()
+
+    def _full(self) -> bool:
+        return self._batch.records >= self._rows_max or self._batch.record_bytes >= BATCH_BYTES_MAX
+
+    def _due(self) -> bool:
+        if not self._batch.positions:
+            # Nothing here: the waiting time begins with the first record.
+            self._batch.started = time.monotonic()
+            return False
+        # Ends of partitions alone need no insert and no waiting.
+        waited = time.monotonic() - self._batch.started >= self._batch_seconds
+        return self._full() or waited or not self._batch.blocks
+
+    def _wait_for_inserter(self) -> None:
+        """ClickHouse is slower than Kafka, or away: reads no more, but stays a member of the group."""
+        if not self._paused:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+        self._sort_in(self._consumer.consume(1, CONSUME_SECONDS))
+        self._commit()
+        self._look_around()
+
+    def _take_stored(self, wait_seconds: float = 0.0) -> None:
+        batch = self._inserter.take_done(wait_seconds)
+        if batch is None:
+            return
+        if batch.generation == self._generation:
+            self._stored |= batch.positions
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+
+    def _sort_in(self, messages: Sequence[Message]) -> None:
+        """Decodes the records topic by topic into the batch; ends of partitions move their positions."""
+        by_topic: dict[str, list[Message]] = {}
+        ends = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                by_topic.setdefault(message.topic() or "", []).append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - that is the constant's public name
+                ends.append(message)
+            else:
+                self._on_error(error)
+        for topic, records in by_topic.items():
+            self._batch.add(self._backend, self._decoders[topic](records))
+            self._batch.records += len(records)
+            self._batch.record_bytes += sum(map(len, records))
+            last = {record.partition(): record for record in records}
+            for partition, record in last.items():
+                self._reach(topic, partition, record.offset(), 1)
+        # The end lies behind a transaction's marker, which no record shows; without it the last offset
+        # would never be reached.
+        for end in ends:
+            self._reach(end.topic() or "", end.partition(), end.offset(), 0)
+        if by_topic or ends:
+            self._status.broker_back()
+
+    def _reach(self, topic: str, partition: int | None, offset: int | None, step: int) -> None:
+        if partition is not None and offset is not None:
+            place = (topic, partition)
+            self._batch.positions[place] = max(offset + step, self._batch.positions.get(place, 0))
+
+    def _commit(self) -> None:
+        """Commits what is stored and not yet committed, one commit at a time."""
+        if self._commit_under_way or time.monotonic() < self._commit_not_before:
+            return
+        news = {place: offset for place, offset in self._stored.items() if self._committed.get(place) != offset}
+        if not news:
+            return
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in news.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            self._commit_failed(error.args[0])
+        else:
+            self._commit_under_way = True
+
+    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        self._commit_under_way = False
+        if error is not None:
+            self._commit_failed(error)
+            return
+        for one in offsets:
+            if one.error is not None:
+                self._commit_failed(one.error)
+                continue
+            place = (one.topic, one.partition)
+            if place in self._stored:
+                self._committed[place] = one.offset
+                self._status.committed(one.topic, one.partition, one.offset)
+
+    def _commit_failed(self, error: KafkaError) -> None:
+        """Nothing is lost: what is stored is committed later, or read and stored again."""
+        metrics.BROKER_ERRORS.inc()
+        self._commit_not_before = time.monotonic() + COMMIT_AGAIN_SECONDS
+        _log.debug("offsets were not committed; trying again", reason=error.str())
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        metrics.REBALANCES.inc()
+        _log.info("partitions assigned", partitions=len(partitions))
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Forgets what is not stored: whoever gets the partitions begins at the committed offsets."""
+        _log.info("partitions given back", partitions=len(partitions))
+        self._generation += 1
+        self._batch = self._new_batch()
+        self._stored.clear()
+        self._committed.clear()
+        self._paused = False
+
+    def _on_error(self, error: KafkaError) -> None:
+        metrics.BROKER_ERRORS.inc()
+        if error.fatal():
+            raise SinkFailedError(f"the Kafka client gave up: {error.str()}")
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - that is the constant's public name
+            self._status.broker_away(error.str())
+        elif error.code() not in self._said and error.code() != KafkaError._TRANSPORT:  # noqa: SLF001 - same
+            self._said.add(error.code())
+            _log.warning("the Kafka client reports an error and goes on; said once", reason=error.str())
+
+    def _look_around(self) -> None:
+        """About once a second: lag, and whether a broker that was away answers again."""
+        now = time.monotonic()
+        if now - self._looked_around < LOOK_AROUND_SECONDS:
+            return
+        self._looked_around = now
+        if self._status.waits_for_broker:
+            try:
+                self._consumer.list_topics(next(iter(self._decoders)), timeout=LOOK_AROUND_SECONDS)
+            except KafkaException:
+                return
+            self._status.broker_back()
+        self._status.lag(self._lag())
+
+    def _lag(self) -> dict[Place, int]:
+        lag = {}
+        for one in self._consumer.assignment():
+            low, high = self._consumer.get_watermark_offsets(one, cached=True)
+            place = (one.topic, one.partition)
+            if high >= 0:
+                lag[place] = max(0, high - self._stored.get(place, max(0, low)))
+        return lag
+
+    def _close(self) -> None:
+        """Gives an insert under way some seconds, commits it, and leaves; the rest will be read again."""
+        deadline = time.monotonic() + STOP_INSERT_SECONDS_MAX
+        while not self._inserter.free and not self._status.refused and time.monotonic() < deadline:
+            self._take_stored(CONSUME_SECONDS)
+        self._inserter.stop(max(0.0, deadline - time.monotonic()))
+        self._commit_not_before = 0.0
+        deadline = time.monotonic() + STOP_COMMIT_SECONDS_MAX
+        self._commit()
+        while self._commit_under_way and time.monotonic() < deadline:
+            # Commits are answered from within poll; a record that it returns will be read again.
+            self._consumer.poll(CONSUME_SECONDS)
+            self._commit()
+        self._consumer.close()

@@ -1,0 +1,149 @@
+"""``truyvet sink``: from the pipeline's topics to ClickHouse, and read-only answers from the embedded database.
+
+Two HTTP servers: ``http_*`` shows ``/metrics``, ``/healthz`` and ``/progress``; ``query_*`` also answers
+``POST /query``, and exists only where this process owns an embedded database. Where both are the same address,
+there is one.
+"""
+
+import argparse
+import json
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from schemas.areas import load_areas
+from sinks.backends import Backend, QueryFailedError, StorageError, open_backend
+from sinks.columns import NotOursError, decoder_of
+from sinks.consuming import Consuming, SinkFailedError
+from sinks.readonly import QueryRefusedError
+from sinks.status import Status
+from sinks.tables import SINK_TOPICS
+from truyvet import logs
+from truyvet.config import Settings, load_settings
+from truyvet.http import HttpService
+
+OWNED_SECONDS_MAX = 10.0
+"""How long to wait for a database that another process, perhaps a dying one, still has open."""
+RETRY_SECONDS = 0.5
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_GOOD: Final = 200
+_BAD_REQUEST: Final = 400
+_UNAVAILABLE: Final = 503
+
+_log = logs.get("sink")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No arguments: everything comes from settings."""
+    parser.epilog = (
+        "Settings: TRUYVET_BROKERS, TRUYVET_CLICKHOUSE, TRUYVET_EMBEDDED_DIR, TRUYVET_QUERY_PORT and others."
+    )
+
+
+def run(args: argparse.Namespace) -> int:  # noqa: ARG001 - every verb takes them
+    """Runs the sink until SIGTERM or Ctrl-C."""
+    settings = load_settings()
+    logs.configure(settings)
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return _Sink(settings).run(stop)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Sink:
+    """The process's parts, opened and closed in order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._status = Status()
+        self._backend: Backend | None = None
+
+    def run(self, stop: threading.Event) -> int:
+        """Serves, waits for ClickHouse, consumes; 0 once stopped, 1 if it could not go on."""
+        services = self._serve()
+        try:
+            self._backend = self._open(stop)
+            if self._ready(self._backend, stop):
+                zone = ZoneInfo(self._settings.report_timezone)
+                areas = load_areas()
+                decoders = {self._settings.topic(topic): decoder_of(topic, areas, zone) for topic in SINK_TOPICS}
+                consuming = Consuming(self._settings, self._backend, decoders, self._status)
+                _log.info("the sink reads", topics=len(decoders), prefix=self._settings.topic_prefix)
+                consuming.run(stop)
+        except (StorageError, SinkFailedError, NotOursError) as error:
+            _log.error("the sink ends", reason=error)
+            return 1
+        finally:
+            for service in services:
+                service.stop()
+            if self._backend is not None:
+                self._backend.close()
+        _log.info("the sink has ended")
+        return 0
+
+    def _serve(self) -> list[HttpService]:
+        settings = self._settings
+        shown = (self._status.progress, self._status.healthy)
+        plain = HttpService(settings.http_host, settings.http_port, *shown)
+        if settings.clickhouse != "embedded":
+            services = [plain]
+        else:
+            routes = {"/query": self._answer_query}
+            answering = HttpService(settings.query_host, settings.query_port, *shown, routes=routes)
+            same = (settings.http_host, settings.http_port) == (settings.query_host, settings.query_port)
+            services = [answering] if same and settings.http_port else [answering, plain]
+        for service in services:
+            _log.info("listening", port=service.start(), queries=service is not plain)
+        return services
+
+    def _open(self, stop: threading.Event) -> Backend:
+        deadline = time.monotonic() + OWNED_SECONDS_MAX
+        while True:
+            try:
+                return open_backend(self._settings)
+            except StorageError:
+                if time.monotonic() > deadline or stop.wait(RETRY_SECONDS):
+                    raise
+
+    def _ready(self, backend: Backend, stop: threading.Event) -> bool:
+        """Waits for ClickHouse and makes the schema; False if told to stop first."""
+        while not stop.is_set():
+            try:
+                backend.ensure_schema()
+            except StorageError as error:
+                self._status.insert_failed(str(error))
+                stop.wait(RETRY_SECONDS)
+            else:
+                self._status.accepted()
+                return True
+        return False
+
+    def _answer_query(self, body: bytes) -> tuple[int, str, bytes]:
+        """``{"sql": …, "format": "JSONCompact"}`` to the answer in that format."""
+        from sinks.embedded import ChdbBackend  # noqa: PLC0415 - loaded already where this route exists
+
+        if not isinstance(self._backend, ChdbBackend):
+            return _UNAVAILABLE, _TEXT, b"the database is not open yet"
+        try:
+            request = json.loads(body)
+            sql, output_format = str(request["sql"]), str(request.get("format", "JSONCompact"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return _BAD_REQUEST, _TEXT, b'the body must be {"sql": "SELECT ..."}'
+        try:
+            answer = self._backend.query_bytes(sql, output_format)
+        except (QueryRefusedError, QueryFailedError) as error:
+            return _BAD_REQUEST, _TEXT, str(error).encode()
+        except StorageError as error:
+            return _UNAVAILABLE, _TEXT, str(error).encode()
+        return _GOOD, "application/json" if "JSON" in output_format else _TEXT, answer
