@@ -31,78 +31,87 @@ def codes_of(area: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     return area[0:5], area[5:8], area[8:10], NATION
 
 
-@dataclass(slots=True)
-class VenueDay:
-    """What a step adds to one venue on one local day: counts by hour, and in which areas it lay."""
+_COUNT_BITS: Final = 20
+_COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
+_ONE: Final = (1, 1 << _COUNT_BITS, 1 << 2 * _COUNT_BITS)
+"""One scan of each direction, in a number that holds the three counts of a step: half the cost of a list."""
+STEP_RECORDS_MAX: Final = _COUNT_MASK
 
-    hours: dict[int, list[int]] = field(default_factory=dict)
-    areas: set[bytes] = field(default_factory=set)
+
+def _counts(packed: int) -> tuple[int, int, int]:
+    """(ins, outs, passes) of a packed number."""
+    return packed & _COUNT_MASK, packed >> _COUNT_BITS & _COUNT_MASK, packed >> 2 * _COUNT_BITS
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the accepted scans of one step add to the cells."""
+    """What the accepted scans of one step (at most ``STEP_RECORDS_MAX``) add to the cells."""
 
-    ward_minutes: dict[tuple[bytes, int], list[int]] = field(default_factory=dict)
-    venue_days: dict[tuple[bytes, bytes], VenueDay] = field(default_factory=dict)
-    area_days: dict[tuple[bytes, int, bytes], list[int]] = field(default_factory=dict)
+    ward_hours: dict[tuple[bytes, int], dict[int, int]] = field(default_factory=dict)
+    venue_days: dict[tuple[bytes, bytes], dict[int, int]] = field(default_factory=dict)
+    venue_areas: dict[tuple[bytes, bytes], list[bytes]] = field(default_factory=dict)
+    area_days: dict[tuple[bytes, bytes], list[int]] = field(default_factory=dict)
     timestamp_ms: int = 0
 
     def add(
         self, venue_id: bytes, area: bytes, occurred_ms: int, direction: int, counted: set[bytes], clock: LocalClock
     ) -> None:
         """Counts one accepted scan; ``counted`` holds the areas this person already counts in on that day."""
-        minute = (area[0:5], clock.minute_start(occurred_ms))
-        cell = self.ward_minutes.get(minute)
-        if cell is None:
-            cell = self.ward_minutes[minute] = [0, 0, 0]
-        cell[direction] += 1
-        day = clock.day_text(occurred_ms).encode()
-        venue_day = self.venue_days.get((venue_id, day))
-        if venue_day is None:
-            venue_day = self.venue_days[venue_id, day] = VenueDay()
-        venue_day.areas.add(area)
-        venue_day.hours.setdefault(clock.hour_start(occurred_ms), [0, 0, 0])[direction] += 1
-        known = [codes_of(other) for other in counted]
-        for level, code in enumerate(codes_of(area)):
-            place = (day, level, code)
-            values = self.area_days.get(place)
-            if values is None:
-                values = self.area_days[place] = [0, 0]
-            values[0] += 1
-            if all(other[level] != code for other in known):
-                values[1] += 1
+        minute_ms, hour_ms, day = clock.place(occurred_ms)
+        one = _ONE[direction]
+        minutes = self.ward_hours.get((area[0:5], hour_ms))
+        if minutes is None:
+            self.ward_hours[area[0:5], hour_ms] = {minute_ms: one}
+        else:
+            minutes[minute_ms] = minutes.get(minute_ms, 0) + one
+        hours = self.venue_days.get((venue_id, day))
+        if hours is None:
+            self.venue_days[venue_id, day] = {hour_ms: one}
+            self.venue_areas[venue_id, day] = [area]
+        else:
+            hours[hour_ms] = hours.get(hour_ms, 0) + one
+            areas = self.venue_areas[venue_id, day]
+            if area not in areas:
+                areas.append(area)
+        values = self.area_days.get((day, area))
+        if values is None:
+            values = self.area_days[day, area] = [0, 0, 0, 0, 0]
+        values[0] += 1
+        if not counted:
+            values[1] += 1
+            values[2] += 1
+            values[3] += 1
+            values[4] += 1
+        elif area not in counted:
+            known = [codes_of(other) for other in counted]
+            for level, code in enumerate(codes_of(area)):
+                values[level + 1] += all(other[level] != code for other in known)
 
 
-def _entries(packed: bytes) -> dict[int, tuple[int, int, int]]:
-    return {time_ms: (ins, outs, passes) for time_ms, ins, outs, passes in _ENTRY.iter_unpack(packed)}
-
-
-def _merge(packed: bytes, added: dict[int, list[int]]) -> tuple[bytes, dict[int, tuple[int, int, int]]]:
+def _merge(packed: bytes, added: dict[int, int]) -> tuple[bytes, dict[int, tuple[int, int, int]]]:
     """The value with ``added`` counted in, and the cells that changed."""
-    entries = _entries(packed)
-    changed = {}
-    for time_ms, (ins, outs, passes) in added.items():
+    changed = {time_ms: _counts(counts) for time_ms, counts in added.items()}
+    if not packed:
+        return b"".join([_ENTRY.pack(time_ms, *changed[time_ms]) for time_ms in sorted(changed)]), changed
+    entries = {time_ms: (ins, outs, passes) for time_ms, ins, outs, passes in _ENTRY.iter_unpack(packed)}
+    for time_ms, (ins, outs, passes) in changed.items():
         old = entries.get(time_ms, (0, 0, 0))
         changed[time_ms] = (old[0] + ins, old[1] + outs, old[2] + passes)
     entries |= changed
     return b"".join([_ENTRY.pack(time_ms, *entries[time_ms]) for time_ms in sorted(entries)]), changed
 
 
-def store(tally: Tally, step: Step, state: StateReader, clock: LocalClock, part: bytes) -> None:
+def store(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:
     """Adds a tally to the stored cells and emits every changed cell, full value, and new venue marks."""
-    _store_ward_minutes(tally, step, state, clock, part)
+    _store_ward_minutes(tally, step, state, part)
     _store_venue_hours(tally, step, state, part)
     _store_area_days(tally, step, state, part)
 
 
-def _store_ward_minutes(tally: Tally, step: Step, state: StateReader, clock: LocalClock, part: bytes) -> None:
-    groups: dict[tuple[bytes, int], dict[int, list[int]]] = {}
-    for (ward, minute_ms), added_counts in tally.ward_minutes.items():
-        groups.setdefault((ward, clock.hour_start(minute_ms)), {})[minute_ms] = added_counts
-    state_keys = [keys.ward_hour(ward, hour_ms) for ward, hour_ms in groups]
+def _store_ward_minutes(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:
+    state_keys = [keys.ward_hour(ward, hour_ms) for ward, hour_ms in tally.ward_hours]
     stored = state.get_many(state_keys)
-    for ((ward, _), added), key, packed in zip(groups.items(), state_keys, stored, strict=True):
+    for ((ward, _), added), key, packed in zip(tally.ward_hours.items(), state_keys, stored, strict=True):
         step.changes[key], changed = _merge(packed or b"", added)
         for minute_ms, counts in changed.items():
             out_key, value = wire.ward_minute(minute_ms, ward, part, counts, step.number)
@@ -115,27 +124,32 @@ def _store_venue_hours(tally: Tally, step: Step, state: StateReader, part: bytes
     for ((venue_id, day), added), key, packed in zip(tally.venue_days.items(), state_keys, stored, strict=True):
         old = packed or b"\0"
         split = 1 + old[0] * AREA_BYTES
-        fresh = [area for area in sorted(added.areas) if area not in split_areas(old[1:split])]
+        marked = split_areas(old[1:split])
+        fresh = [area for area in tally.venue_areas[venue_id, day] if area not in marked]
         for area in fresh:
             step.emit("venue-marks", venue_id, wire.venue_mark(venue_id, day, area), tally.timestamp_ms)
         # Past the limit an area is marked again with each step: the venue room knows it already.
         areas = (old[1:split] + b"".join(fresh))[: AREAS_PER_VENUE_DAY_MAX * AREA_BYTES]
-        entries, changed = _merge(old[split:], added.hours)
-        step.changes[key] = bytes([len(areas) // AREA_BYTES]) + areas + entries
+        entries, changed = _merge(old[split:], added)
+        step.changes[key] = b"%c%b%b" % (len(areas) // AREA_BYTES, areas, entries)
         for hour_ms, counts in changed.items():
             out_key, value = wire.venue_hour(hour_ms, venue_id, part, counts, step.number)
             step.emit("aggregates", out_key, value, tally.timestamp_ms)
 
 
 def _store_area_days(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:
-    places = list(tally.area_days)
-    state_keys = [keys.area_day(day, LEVELS[level], code) for day, level, code in places]
-    for (day, level, code), key, packed in zip(places, state_keys, state.get_many(state_keys), strict=True):
-        scans, persons = _AREA_DAY.unpack(packed) if packed else (0, 0)
-        added_scans, added_persons = tally.area_days[day, level, code]
-        scans, persons = scans + added_scans, persons + added_persons
-        if persons > scans:
-            raise AssertionError(f"area_day {day!r} {code!r}: {persons} persons in {scans} scans")
-        step.changes[key] = _AREA_DAY.pack(scans, persons)
-        out_key, value = wire.area_day(day, LEVELS[level], code, part, (scans, persons, 0), step.number)
+    cells: dict[tuple[bytes, int, bytes], tuple[int, int]] = {}
+    for (day, area), values in tally.area_days.items():
+        for level, code in enumerate(codes_of(area)):
+            scans, persons = cells.get((day, level, code), (0, 0))
+            cells[day, level, code] = (scans + values[0], persons + values[level + 1])
+    state_keys = [keys.area_day(day, LEVELS[level], code) for day, level, code in cells]
+    stored = state.get_many(state_keys)
+    for ((day, level, code), (scans, persons)), key, packed in zip(cells.items(), state_keys, stored, strict=True):
+        old_scans, old_persons = _AREA_DAY.unpack(packed) if packed else (0, 0)
+        totals = (old_scans + scans, old_persons + persons)
+        if totals[1] > totals[0]:
+            raise AssertionError(f"area_day {day!r} {code!r}: {totals[1]} persons in {totals[0]} scans")
+        step.changes[key] = _AREA_DAY.pack(*totals)
+        out_key, value = wire.area_day(day, LEVELS[level], code, part, (*totals, 0), step.number)
         step.emit("aggregates", out_key, value, tally.timestamp_ms)

@@ -44,7 +44,7 @@ class _Batch:
         """Hands every change to the step."""
         for timeline in self.timelines.values():
             self.step.changes |= timeline.changes()
-        cells.store(self.tally, self.step, self.state, self.room.clock, self.room.person_part)
+        cells.store(self.tally, self.step, self.state, self.room.person_part)
 
     def accept(self, person: str, scan: StoredScan, areas: set[bytes], now_ms: int) -> None:
         """Emits an accepted scan and counts it; ``areas`` are those its person counted in on that day before."""

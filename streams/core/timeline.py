@@ -138,7 +138,7 @@ def insert(blob: bytes, scan: StoredScan) -> bytes:
 
 def areas_of_day(blob: bytes, occurred_ms: int, clock: LocalClock) -> set[bytes]:
     """Areas (10 bytes each) of the accepted scans on the local day of ``occurred_ms``."""
-    day = clock.day_text(occurred_ms)
+    day = clock.place(occurred_ms)[2]
     areas: set[bytes] = set()
     end = len(blob)
     while end:
@@ -146,7 +146,7 @@ def areas_of_day(blob: bytes, occurred_ms: int, clock: LocalClock) -> set[bytes]
         occurred, flags, _, _, _, _ = _HEAD.unpack_from(blob, start)
         if occurred < occurred_ms - LOCAL_DAY_MS_MAX:
             break
-        if flags < _WAITING and clock.day_text(occurred) == day:
+        if flags < _WAITING and clock.place(occurred)[2] == day:
             areas.add(blob[start + _HEAD.size : start + _HEAD.size + 10])
         end = start
     return areas
@@ -206,7 +206,7 @@ class Timeline:
         """Areas already counted for this person on the local day of ``occurred_ms``."""
         if self._starts is None:
             return areas_of_day(self._blob, occurred_ms, clock) if self._blob else set()
-        packed = self._get(keys.person_day(self._person, clock.day_text(occurred_ms).encode())) or b""
+        packed = self._get(keys.person_day(self._person, clock.place(occurred_ms)[2])) or b""
         return {packed[i : i + 10] for i in range(0, len(packed), 10)}
 
     def add(self, scan: StoredScan, clock: LocalClock) -> None:
@@ -261,7 +261,7 @@ class Timeline:
         entry = _INDEX.pack(scan.occurred_ms, flags, scan.source) + scan.code
         self._changes[keys.person_scan(self._person, scan.scan_id)] = entry
         if not scan.waiting:
-            key = keys.person_day(self._person, clock.day_text(scan.occurred_ms).encode())
+            key = keys.person_day(self._person, clock.place(scan.occurred_ms)[2])
             areas = self._get(key) or b""
             area = scan.attributes[:10]
             if all(areas[i : i + 10] != area for i in range(0, len(areas), 10)):

@@ -115,12 +115,13 @@ class LocalClock:
     the history of the zones) is never remembered.
     """
 
-    __slots__ = ("_days", "_offsets", "_zone")
+    __slots__ = ("_days", "_offsets", "_places", "_zone")
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
         self._offsets: dict[int, int] = {}
         self._days: dict[int, str] = {}
+        self._places: dict[int, tuple[int, int, bytes]] = {}
 
     def offset_ms(self, ms: int) -> int:
         """Milliseconds that local time is ahead of UTC at this instant."""
@@ -148,6 +149,18 @@ class LocalClock:
             self._days.clear()
         self._days[day] = text
         return text
+
+    def place(self, ms: int) -> tuple[int, int, bytes]:
+        """(start of the local minute, start of the local hour, local day) of this instant, in one look-up."""
+        known = self._places.get(ms // MINUTE_MS)
+        if known is not None:
+            return known
+        place = (self.minute_start(ms), self.hour_start(ms), self.day_text(ms).encode())
+        if self.offset_ms(ms) % MINUTE_MS == 0:  # else UTC's minutes and the zone's are not the same
+            if len(self._places) >= _MEMO_ENTRIES_MAX:
+                self._places.clear()
+            self._places[ms // MINUTE_MS] = place
+        return place
 
     def minute_start(self, ms: int) -> int:
         """UTC milliseconds at which the local minute of this instant began."""
