@@ -1,0 +1,1 @@
+"""Tests of the sink, its tables and what reads them."""

@@ -1,0 +1,149 @@
+"""A sink in a process of its own, and both backends for the tests that hold them to one contract."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from infra.ports import free_port
+from sinks.backends import Backend, Reader, open_backend
+from sinks.client import open_reader
+from sinks.tables import SINK_TOPICS
+from truyvet.config import Settings
+
+WAIT_SECONDS_MAX = 60.0
+PROJECT = Path(__file__).parents[2]
+
+
+class SinkProcess:
+    """``truyvet sink`` under the test's settings."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        ports = {"http_port": free_port(), "query_port": free_port()}
+        self.settings = settings.model_copy(update=ports)
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Starts it; does not wait."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "truyvet", "sink"],
+                cwd=PROJECT,
+                env={**os.environ, **self.settings.environment()},
+                stderr=log,
+            )
+        return self
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and waits; returns the exit status."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self._process.wait(20)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of a GET; status 0 while it does not answer."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.settings.http_port}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def progress(self) -> dict[str, Any]:
+        """What ``/progress`` shows, or nothing."""
+        status, text = self.get("/progress")
+        return json.loads(text) if status == 200 else {}
+
+    def drained(self) -> bool:
+        """Whether every partition of its topics is committed to its end."""
+        reached = self.progress().get("topics", {})
+        return all(
+            reached.get(topic, {}).get(str(partition)) == end
+            for (topic, partition), end in ends(self.settings).items()
+        )
+
+    def wait(self, condition: Callable[[], bool] | None = None) -> None:
+        """Waits until the condition (drained, if none) holds."""
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while not (condition or self.drained)():
+            assert self._process is not None
+            assert self._process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, f"{self.progress()} of {ends(self.settings)}"
+            time.sleep(0.05)
+
+    def reader(self) -> Reader:
+        """A reader of its database."""
+        return open_reader(self.settings)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query."""
+        reader = self.reader()
+        try:
+            return reader.query(sql)[1]
+        finally:
+            reader.close()
+
+
+def ends(settings: Settings) -> dict[tuple[str, int], int]:
+    """The high watermark of every partition of the sink's topics."""
+    consumer = Consumer(settings.librdkafka() | {"group.id": "test-ends"})
+    try:
+        return {
+            (settings.topic(topic), partition): consumer.get_watermark_offsets(
+                TopicPartition(settings.topic(topic), partition), 10
+            )[1]
+            for topic in SINK_TOPICS
+            for partition in range(settings.partitions)
+        }
+    finally:
+        consumer.close()
+
+
+SinkFactory = Callable[[Settings], SinkProcess]
+
+
+@pytest.fixture
+def sink_process(tmp_path: Path) -> Iterator[SinkFactory]:
+    """Makes sinks (not yet started) that do not outlive the test."""
+    made: list[SinkProcess] = []
+
+    def make(settings: Settings) -> SinkProcess:
+        made.append(SinkProcess(settings, tmp_path / f"sink{len(made)}.log"))
+        return made[-1]
+
+    yield make
+    for sink in made:
+        if sink._process is not None:
+            sink.end(signal.SIGKILL)
+
+
+@pytest.fixture(params=["embedded", "server"])
+def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of either backend, with a database of its own."""
+    values: dict[str, object] = {"embedded_dir": tmp_path / "clickhouse", "database": f"b{os.getpid()}"}
+    if request.param == "server":
+        server = request.getfixturevalue("clickhouse_server")
+        values |= {"clickhouse": server.url, "database": f"b_{tmp_path.name}".replace("-", "_")[:60]}
+    return Settings.model_validate(values)
+
+
+@pytest.fixture
+def backend(backend_settings: Settings) -> Iterator[Backend]:
+    """Either backend with its schema made."""
+    opened = open_backend(backend_settings)
+    opened.ensure_schema()
+    yield opened
+    opened.close()
