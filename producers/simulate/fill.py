@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from producers.simulate.totals import WINDOW_DAYS, Day, Publication, PublishedDay, Totals, TotalsError
+from producers.simulate.totals import WINDOW_DAYS, Day, Means, Publication, PublishedDay, Totals, TotalsError
 
 # What is assumed where nothing at all was published about a figure.
 SCANS_PER_PERSON: Final = 1.29
@@ -41,7 +41,7 @@ def complete(publication: Publication, seed: int) -> Totals:
         for day in period
     ]
     scans_min = [max(day.persons or 0, day.venues_active or 0) for day in period]
-    scans = _fill(Figure("scans", [day.scans for day in period], means.scans, demand, scans_min))
+    scans = _fill(Figure("scans", _scans_by_persons(period, means), _scans_mean(period, means), demand, scans_min))
     by_scans = [float(count) for count in scans]
     least = [min(count, 1) for count in scans]
     persons = _fill(
@@ -67,6 +67,38 @@ def complete(publication: Publication, seed: int) -> Totals:
     )
     _check_filled(days)
     return Totals(province=publication.province, venues_before=venues_before, days=days)
+
+
+def _scans_per_person(period: list[PublishedDay]) -> float:
+    """Of the days where both are known, else what is usual."""
+    both = [(day.scans, day.persons) for day in period if day.scans and day.persons]
+    return sum(scans for scans, _ in both) / sum(persons for _, persons in both) if both else SCANS_PER_PERSON
+
+
+def _scans_by_persons(period: list[PublishedDay], means: Means) -> Known:
+    """Each day's scans; where only its persons are known, and no mean binds the scans, they follow from those."""
+    ratio = _scans_per_person(period)
+    follows = means.scans is None
+    return [
+        round(max(day.persons * ratio, day.venues_active or 0))
+        if day.scans is None and day.persons is not None and follows
+        else day.scans
+        for day in period
+    ]
+
+
+def _scans_mean(period: list[PublishedDay], means: Means) -> int | None:
+    """The mean of scans; one that follows from the mean of persons where that alone is published."""
+    known = _scans_by_persons(period, means)[-WINDOW_DAYS:]
+    if means.scans is not None or means.persons is None or None not in known:
+        return means.scans
+    ratio = _scans_per_person(period)
+    persons = float(WINDOW_DAYS * means.persons)
+    total = 0.0
+    for day, scans in zip(period[-WINDOW_DAYS:], known, strict=True):
+        total += (day.venues_active or 0) if scans is None else scans
+        persons -= (scans or 0) / ratio if day.persons is None else day.persons
+    return math.ceil((total + max(persons, 0) * ratio) / WINDOW_DAYS)
 
 
 def _check_days(period: list[PublishedDay]) -> None:

@@ -66,6 +66,20 @@ def test_means_ask_for_seven_days() -> None:
     assert _means(totals) | {"venues_new": 0} == {"scans": 251, "persons": 170, "venues_active": 30, "venues_new": 0}
 
 
+@pytest.mark.parametrize("active", [None, 900])
+def test_scans_follow_from_persons_where_those_alone_are_known(active: int | None) -> None:
+    """Persons of a day, or their mean, are enough: about 1.29 scans each."""
+    days: list[dict[str, object]] = [
+        {"date": "2021-11-01", "venues_active": active},
+        {"date": "2021-11-02", "venues_total": 2000, "persons": 100},
+    ]
+    totals = _complete({"days": days, "seven_day_means": {"persons": 150}})
+    assert totals.days[-1].persons == 100
+    assert totals.days[-1].scans == 129
+    assert _means(totals)["persons"] == 150
+    assert _means(totals)["scans"] == pytest.approx(194 if active is None else 322, abs=1)
+
+
 def test_days_between_are_filled_in() -> None:
     """A day that is not listed, or has unknown figures, gets some; totals of venues add up across it."""
     days = [
@@ -205,7 +219,7 @@ def test_files_of_another_shape_are_refused(tmp_path: Path, changes: dict[str, o
         ({"venues_active": 50, "venues_total": 49}, {}, "may not be more than venues_total (49)"),
         ({"venues_new": 901}, {}, "2021-11-02: venues_new (901) may not be more than venues_total (900)"),
         ({"venues_total": None}, {}, "venues_total: give it for at least one day"),
-        ({"scans": None}, {}, "scans: give it for at least one day, or its seven-day mean"),
+        ({"scans": None, "persons": None}, {}, "scans: give it for at least one day, or its seven-day mean"),
         ({"persons": 0}, {}, "300 scans need at least one person"),
         ({}, {"scans": 42}, "seven_day_means.scans: 42 cannot be reached; with the days' figures it is 43 or more"),
         ({}, {"scans": 100, "persons": 101}, "seven_day_means.persons: 101 cannot be reached"),
