@@ -34,7 +34,6 @@ def make_producer(settings: Settings) -> Producer:
             "batch.size": 1_000_000,
             "queue.buffering.max.messages": _QUEUE_MESSAGES_MAX,
             "delivery.report.only.error": True,
-            "log_level": 3,
         }
     )
 
@@ -78,16 +77,13 @@ class Feed:
         if line.key == b"":
             partition = partition_of(b"", self._settings.partitions)
         # librdkafka reads 0 as "now": the header says what was meant.
-        headers = [(HEADER_FIRST_TS, b"0")] if line.timestamp_ms < KAFKA_TIMESTAMP_MIN_MS else None
+        headers = [(HEADER_FIRST_TS, b"0")] if line.timestamp_ms < KAFKA_TIMESTAMP_MIN_MS else []
         timestamp_ms = max(line.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
         while True:
             try:
-                if headers is None:
-                    self._producer.produce(name, line.value, line.key, partition, self._on_error, timestamp_ms)
-                else:
-                    self._producer.produce(
-                        name, line.value, line.key, partition, self._on_error, timestamp_ms, headers
-                    )
+                self._producer.produce(
+                    name, line.value, line.key, partition, None, self._on_error, timestamp_ms, headers
+                )
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
             except KafkaException as error:

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 ENV_PREFIX = "TRUYVET_"
 CONFIG_FILE_VARIABLE = "TRUYVET_CONFIG"
+SECRET_SETTINGS = frozenset({"sasl_password", "clickhouse"})
+"""Settings whose values are, or hold, passwords: no message shows them."""
+_SENTENCE_CHARS_MAX = 500
 
 
 class ConfigError(Exception):
@@ -23,51 +26,73 @@ class ConfigError(Exception):
 
 
 class Settings(BaseModel):
-    """All settings of all processes; units stand in the names."""
+    """All settings of all processes; units stand in the names, meanings in the docstrings below them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     # The broker. The local stack fills these in by itself; your own broker goes here.
     brokers: str = Field("127.0.0.1:9092", min_length=1)
+    """Kafka's bootstrap servers, `host:port`, separated by commas. Set: `truyvet up` uses them and starts no broker."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How clients talk to the broker."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How clients log in, where `security_protocol` is one of SASL."""
     sasl_username: str = ""
-    sasl_password: str = ""
+    """The login's name; must be set where `security_protocol` is one of SASL."""
+    sasl_password: str = Field("", repr=False)
+    """The login's password; never printed."""
     ssl_ca_file: str = ""
+    """PEM file of the authorities that sign the broker's certificate; empty: the system's."""
     topic_prefix: str = Field("checkin.", pattern=r"^[a-zA-Z0-9._-]{0,100}$")
+    """Stands before every topic's name. Restating history is a replay into a new prefix and database."""
     partitions: int = Field(12, ge=1, le=1000)
+    """Partitions of every topic, fixed for the life of a prefix."""
     replication_factor: int = Field(1, ge=1, le=10)
+    """Replicas of topics that are created; 3 on a cluster."""
 
     # What results mean.
     report_timezone: str = "Asia/Ho_Chi_Minh"
+    """IANA time zone of reporting days, hours and minutes."""
     retention_days: int = Field(28, ge=1, le=3650)
+    """Days of event time that scans are kept and duplicates are found; older scans are rejected `too_old`."""
     restating: bool = False
-    """True in ``replay`` and the demo: CreateTime on every topic, and nothing expires."""
+    """True in `replay` and the demo: CreateTime on every topic, and nothing expires."""
 
     # The worker.
     state_dir: Path = Path("var/state")
+    """Folder of a worker's stores; never shared by two workers. The local stack gives each its own."""
     worker_id: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,64}$")
     """Static membership in the consumer group; empty: a dynamic member. Never the same twice at once."""
     batch_records_max: int = Field(10_000, ge=1, le=100_000)
+    """Most records of one step, which is one transaction."""
     session_timeout_ms: int = Field(6_000, ge=1_000, le=300_000)
+    """How long a silent worker keeps its partitions, in milliseconds."""
 
     # The sink and ClickHouse.
-    clickhouse: str = "embedded"
-    """``embedded`` (chDB in ``embedded_dir``, owned by the sink) or ``clickhouse://user:password@host:port``."""
+    clickhouse: str = Field("embedded", repr=False)
+    """`embedded` (chDB in `embedded_dir`, owned by the sink) or `clickhouse://user:password@host:port`."""
     database: str = Field("checkin", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,62}$")
+    """ClickHouse database of all tables and views."""
     embedded_dir: Path = Path("var/clickhouse")
+    """Folder of the embedded database; one process at a time can open it."""
     query_host: str = "127.0.0.1"
+    """Where the sink listens for read-only queries."""
     query_port: int = Field(8127, ge=0, le=65535)
     """Where the sink answers read-only queries (HTTP); 0 takes a free port."""
     sink_batch_rows_max: int = Field(200_000, ge=1, le=2_000_000)
+    """Most rows of one insert."""
     sink_batch_ms: int = Field(500, ge=10, le=60_000)
+    """How long the sink gathers rows before it inserts them, in milliseconds."""
 
     # What every process shows.
     http_host: str = "127.0.0.1"
+    """Where a process listens for `/metrics`, `/healthz` and `/progress`."""
     http_port: int = Field(0, ge=0, le=65535)
-    """``/metrics``, ``/healthz``, ``/progress``; 0 takes a free port."""
+    """Port of `/metrics`, `/healthz` and `/progress`; 0: a free one. The local stack gives each process its own."""
     log_format: Literal["text", "json"] = "text"
+    """How log lines on stderr are written."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important log lines that are written."""
 
     @field_validator("report_timezone")
     @classmethod
@@ -81,14 +106,21 @@ class Settings(BaseModel):
     @field_validator("clickhouse")
     @classmethod
     def _known_backend(cls, value: str) -> str:
-        if value != "embedded" and not (urlsplit(value).scheme == "clickhouse" and urlsplit(value).hostname):
+        if value == "embedded":
+            return value
+        try:
+            parts = urlsplit(value)
+            valid = parts.scheme == "clickhouse" and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # the port is no number, or too large a one
+            valid = False
+        if not valid:
             raise ValueError("must be 'embedded' or clickhouse://user:password@host:port")
         return value
 
     @model_validator(mode="after")
     def _sasl_complete(self) -> Self:
         if self.security_protocol.startswith("SASL") and not self.sasl_username:
-            raise ValueError("sasl_username: must be set when security_protocol is SASL")
+            raise ValueError("SASL_USERNAME: must be set when security_protocol is one of SASL")
         return self
 
     @property
@@ -105,6 +137,8 @@ class Settings(BaseModel):
         options: dict[str, str | int | float | bool] = {
             "bootstrap.servers": self.brokers,
             "security.protocol": self.security_protocol,
+            # What a client cannot do is said by the process that waits for it; librdkafka would say it 20 times a second.
+            "log_level": 2,
         }
         if self.security_protocol.startswith("SASL"):
             options |= {
@@ -147,7 +181,19 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "settings"
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{ENV_PREFIX}{name.upper()}: {message} (got {first.get('input')!r})"[:500]) from error
+        raise ConfigError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first complaint, naming its setting. What was given is shown where it cannot be a secret."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{name}: no such setting; see docs/configuration.md for the list"
+    if not name:
+        return f"{ENV_PREFIX}{message}"
+    sentence = f"{ENV_PREFIX}{name.upper()}: {message}"
+    if name not in SECRET_SETTINGS:
+        sentence += f" (got {first['input']!r})"
+    return sentence[:_SENTENCE_CHARS_MAX]

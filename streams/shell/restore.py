@@ -30,7 +30,6 @@ def log_consumer(settings: Settings, **options: str | int | bool) -> Consumer:
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": _FETCH_WAIT_MS,
-            "log_level": 3,
         }
         | options
     )

@@ -53,7 +53,6 @@ class TransactionalProducer:
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "queue.buffering.max.messages": 500_000,
                 "delivery.report.only.error": True,
-                "log_level": 3,
             }
         )
         self._retry("init_transactions", self._producer.init_transactions)
@@ -112,12 +111,13 @@ class TransactionalProducer:
         self._produce(self._topic(self._changelog), changes)
 
     def _produce(self, topic: str, messages: Iterable[Message]) -> None:
-        # Not produce_batch: it knows no timestamps, and outputs carry those of their cause.
+        # Not produce_batch: it knows no timestamps, and outputs carry those of their cause. By position
+        # (callback and on_delivery are two): names cost 0.6 µs a call.
         produce = self._producer.produce
         for key, value, partition, timestamp_ms in messages:
             while True:
                 try:
-                    produce(topic, value, key, partition, None, timestamp_ms)
+                    produce(topic, value, key, partition, None, None, timestamp_ms)
                 except BufferError:
                     self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
                 else:
