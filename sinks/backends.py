@@ -7,7 +7,8 @@ A backend is used by two threads: one inserts, others query. Each side has a con
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class QueryFailedError(Exception):
 
 
 class Reader(Protocol):
-    """Answers queries."""
+    """Answers queries; a context manager that closes itself."""
 
     def query(self, sql: str) -> tuple[list[str], Rows]:
         """Column names and rows. Dates and times of day come as text, numbers as numbers, null as None.
@@ -48,6 +49,28 @@ class Reader(Protocol):
     def close(self) -> None:
         """Lets go of the connection; calling again does nothing."""
         ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Closing:
+    """Makes a context manager of a class that has ``close``."""
+
+    def close(self) -> None:
+        """Lets go of what is held."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Backend(Reader, Protocol):
@@ -139,6 +162,7 @@ def as_list(values: ColumnValues) -> list[Any]:
 __all__ = [
     "TABLES",
     "Backend",
+    "Closing",
     "ColumnValues",
     "Columns",
     "QueryFailedError",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sinks.backends import QueryFailedError, Reader, Rows, StorageError
+from sinks.backends import Closing, QueryFailedError, Reader, Rows, StorageError
 from sinks.readonly import check_read_only
 from truyvet.config import Settings
 
@@ -25,7 +25,7 @@ class _Answer(msgspec.Struct):
     data: list[tuple[Any, ...]]
 
 
-class HttpReader:
+class HttpReader(Closing):
     """Asks a sink's ``POST /query``."""
 
     def __init__(self, url: str) -> None:

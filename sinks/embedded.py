@@ -20,6 +20,7 @@ from chdb.state.sqlitelike import Connection
 
 from sinks import ddl
 from sinks.backends import (
+    Closing,
     Columns,
     QueryFailedError,
     Rows,
@@ -69,7 +70,7 @@ _READER_SETTINGS = (
 )
 
 
-class ChdbBackend:
+class ChdbBackend(Closing):
     """The database in ``settings.embedded_dir``.
 
     Raises:

@@ -18,6 +18,7 @@ from clickhouse_driver.errors import NetworkError, ServerException, SocketTimeou
 
 from sinks import ddl
 from sinks.backends import (
+    Closing,
     Columns,
     QueryFailedError,
     Rows,
@@ -46,7 +47,7 @@ cells may be of any number of days."""
 _AWAY = (NetworkError, SocketTimeoutError, OSError, EOFError)
 
 
-class ClickHouseBackend:
+class ClickHouseBackend(Closing):
     """The database on the server that ``settings.clickhouse`` names; connects at the first call."""
 
     def __init__(self, settings: Settings) -> None:
