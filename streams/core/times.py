@@ -39,11 +39,14 @@ class _Minutes(dict[str, int]):
     def __missing__(self, text: str) -> int:
         match = _MINUTE_TEXT.fullmatch(text)
         if match is None:
-            raise ValueError("must be an RFC 3339 time such as 2021-10-14T08:15:30+07:00")
+            raise ValueError("must be an RFC 3339 time, capital T between date and time")
         year, month, day, hour, minute = map(int, match.groups())
         if not _YEAR_FIRST <= year <= _YEAR_LAST:
             raise ValueError("must be of the years 1970 to 2099")
-        days = date(year, month, day).toordinal() - _EPOCH_ORDINAL  # raises ValueError for 30 February
+        try:
+            days = date(year, month, day).toordinal() - _EPOCH_ORDINAL
+        except ValueError:
+            raise ValueError("must be a day that the calendar has") from None
         if len(self) >= _MEMO_ENTRIES_MAX:
             self.clear()
         self[text] = result = days * DAY_MS + hour * HOUR_MS + minute * MINUTE_MS

@@ -6,13 +6,13 @@ numbers, broken escapes and bytes that are no UTF-8 can stand in it.
 
 import json
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
 from hypothesis import strategies as st
 
 from schemas.areas import load_areas
 from streams.core.categories import CATEGORIES
-from streams.core.inbound import VALUE_BYTES_MAX
+from streams.core.inbound import VALUE_BYTES_MAX, Source
 
 Pair = tuple[bytes, bytes]
 
@@ -74,14 +74,13 @@ _numbers = st.one_of(st.floats(-90, 90), st.integers(-90, 90))
 
 @st.composite
 def _scans(draw: st.DrawFn) -> dict[str, object]:
-    sources = "pc_covid bluezone ncovi vhd vneid hue_s national_qr cccd bhyt checkpoint paper other".split()
     return {
         "scan_id": draw(_ids),
         "person_id": draw(_persons),
         "venue_id": draw(_ids),
         "direction": draw(st.sampled_from(["in", "out", "pass"])),
         "occurred_at": draw(instants),
-        "source": draw(st.sampled_from(sources)),
+        "source": draw(st.sampled_from(get_args(Source))),
     }
 
 
