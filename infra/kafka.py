@@ -1,18 +1,23 @@
 """A real Apache Kafka broker of one node (KRaft), run from plain jars.
 
-`./do` fetches the jars with Maven into ``var/kafka/jars``. The data folder is formatted once and kept:
-a broker started again on the same folder and port has everything that was committed.
+`./do` fetches the jars with Maven into ``var/kafka/jars``, then runs this module once: it makes the archive
+of loaded classes that halves a broker's start (6.3 to 2.8 CPU-seconds). The data folder is formatted once and
+kept: a broker started again on the same folder and port has everything that was committed.
 """
 
 import base64
+import tempfile
 import uuid
 from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.ports import free_port
 from infra.processes import RUNTIME_DIR, ProcessError, log_tail, spawn
 from infra.server import Server
 
 JARS_DIR = RUNTIME_DIR / "kafka" / "jars"
+ARCHIVE = RUNTIME_DIR / "kafka" / "classes.jsa"
 LOG4J_CONFIG = Path(__file__).with_name("kafka") / "log4j2.xml"
 
 HEAP_MIB = 768
@@ -112,12 +117,42 @@ class KafkaBroker(Server):
 
 
 def _java(options: str) -> list[str]:
+    # Java leaves an archive aside that another Java or other jars made.
+    archive = [f"-XX:SharedArchiveFile={ARCHIVE}"] if ARCHIVE.exists() else []
     return [
         "java",
         *options.split(),
+        *archive,
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={LOG4J_CONFIG}",
         "-cp",
         f"{JARS_DIR}/*",
     ]
+
+
+class _ArchivingBroker(KafkaBroker):
+    """Writes the classes that it loaded into the archive when it stops."""
+
+    def _prepare(self) -> list[str]:
+        java, *rest = super()._prepare()
+        return [java, f"-XX:ArchiveClassesAtExit={ARCHIVE}", *rest]
+
+
+def make_archive() -> None:
+    """Starts and stops a broker once, so that later ones start from its loaded classes.
+
+    Raises:
+        ProcessError: the broker cannot be started.
+    """
+    ARCHIVE.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as directory, _ArchivingBroker(Path(directory)) as broker:
+        # A topic, so that what serves requests is loaded too.
+        admin = AdminClient({"bootstrap.servers": broker.brokers})
+        admin.create_topics([NewTopic("archive", 1)])["archive"].result()
+    if not ARCHIVE.exists():
+        raise ProcessError(f"{ARCHIVE}: Java did not write it")
+
+
+if __name__ == "__main__":
+    make_archive()

@@ -24,6 +24,7 @@ _CPU_FIELDS = slice(11, 15)
 _START_FIELD = 19
 _DEAD_STATES = "ZXx"
 _KILL_SECONDS_MAX = 5.0
+_TAIL_CHARS_MAX = 1000
 
 # PR_SET_PDEATHSIG follows the thread that forked, not its process: one thread that lives as long as
 # this process starts every child.
@@ -155,7 +156,8 @@ def log_tail(log_path: Path, lines_max: int = 5) -> str:
         lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return "no log"
-    return " | ".join(line.strip() for line in lines[-lines_max:] if line.strip()) or "empty log"
+    text = " | ".join(line.strip() for line in lines[-lines_max:] if line.strip())
+    return text[-_TAIL_CHARS_MAX:] or "empty log"
 
 
 @dataclass(frozen=True, slots=True)

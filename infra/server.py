@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from infra.ports import accepts, free_port
+from infra.ports import accepts, free_port, is_free
 from infra.processes import ProcessError, ProcessId, identify, log_tail, spawn, terminate_all
 
 READY_SECONDS_MAX = 60.0
@@ -60,6 +60,8 @@ class Server(ABC):
         Raises:
             ProcessError: the program is missing, or ended, or was not ready in time.
         """
+        if not is_free(self.port):
+            raise ProcessError(f"{self.name} cannot listen on 127.0.0.1:{self.port}: the port is taken")
         self.directory.mkdir(parents=True, exist_ok=True)
         self._popen = spawn(
             self._prepare(),

@@ -166,9 +166,16 @@ def delete_topics(settings: Settings) -> None:
     """
     admin = admin_client(settings)
     existing = _partition_counts(admin)
-    names = [settings.topic(spec.name) for spec in TOPICS if settings.topic(spec.name) in existing]
-    if names:
-        _wait_all(admin.delete_topics(names), KafkaError.UNKNOWN_TOPIC_OR_PART)
+    names = {settings.topic(spec.name) for spec in TOPICS} & existing.keys()
+    if not names:
+        return
+    _wait_all(admin.delete_topics(sorted(names)), KafkaError.UNKNOWN_TOPIC_OR_PART)
+    # The broker's metadata show them a moment longer.
+    deadline = time.monotonic() + _LEADER_SECONDS_MAX
+    while names & _partition_counts(admin).keys():
+        if time.monotonic() > deadline:
+            raise BrokerAwayError(f"topic {min(names)}: not gone after {_LEADER_SECONDS_MAX:.0f} s")
+        time.sleep(_POLL_SECONDS)
 
 
 def _partition_counts(admin: AdminClient) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,16 @@ from truyvet.config import ENV_PREFIX, Settings
 SettingsFactory = Callable[..., Settings]
 
 _serial = itertools.count(1)
+
+
+def wait_until(condition: Callable[[], bool], seconds_max: float = 10.0) -> bool:
+    """Polls until the condition holds; False if it does not within the time."""
+    deadline = time.monotonic() + seconds_max
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 @pytest.fixture(autouse=True)

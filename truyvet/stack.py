@@ -266,7 +266,7 @@ class Stack:
         log_path = self.directory / f"{name}.log"
         outside = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
         child = spawn(
-            [sys.executable, "-m", "truyvet", kind],
+            self._command(kind),
             log_path=log_path,
             environ=outside | settings.environment() | {"PYTHONUNBUFFERED": "1"},
             working_dir=PROJECT_DIR,
@@ -277,6 +277,9 @@ class Stack:
             raise ProcessError(f"{name} ended at once: {log_tail(log_path)}")
         self._children[name] = child
         self._remember(Member(name, kind, process, url, str(log_path)))
+
+    def _command(self, kind: Kind) -> list[str]:
+        return [sys.executable, "-m", "truyvet", kind]
 
     def _kill(self, name: str) -> None:
         self._member(name)
