@@ -55,7 +55,7 @@ _TOKEN: Final = re.compile(
     | (?P<quoted>  "(?:[^"\\]|"")*" | `(?:[^`\\]|``)*` )
     | (?P<number>  [0-9][0-9A-Za-z_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)? )
     | (?P<word>    [A-Za-z_][A-Za-z0-9_]* )
-    | (?P<sign>    [-+*/%=<>!(),.\[\]?:|] )
+    | (?P<sign>    /(?!\*) | [-+*%=<>!(),.\[\]?:|] )
     | (?P<end>     ; )
     """,
     re.VERBOSE | re.DOTALL,
@@ -97,8 +97,8 @@ def check_read_only(sql: str, table_functions: Collection[str] = ()) -> str:
 
 
 def _check_token(kind: str, text: str, following: tuple[str, str], refused: Collection[str]) -> None:
-    if kind == "word" and text.lower() in {"outfile", "infile"}:
-        raise QueryRefusedError("a query may not name files")
+    if kind == "word" and text.lower() in {"into", "outfile", "infile"}:
+        raise QueryRefusedError(f"{text.upper()} is not allowed here: a query writes nothing")
     if kind == "word" and text.lower() == "apply":
         raise QueryRefusedError("APPLY is not allowed here: it calls functions by name")
     if kind == "word" and text.lower() == "format" and following[0] in {"word", "quoted"}:

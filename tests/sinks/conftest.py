@@ -71,8 +71,7 @@ class SinkProcess:
         """Whether every partition of its topics is committed to its end."""
         reached = self.progress().get("topics", {})
         return all(
-            reached.get(topic, {}).get(str(partition)) == end
-            for (topic, partition), end in ends(self.settings).items()
+            reached.get(topic, {}).get(str(partition)) == end for (topic, partition), end in ends(self.settings).items()
         )
 
     def wait(self, condition: Callable[[], bool] | None = None) -> None:
@@ -90,11 +89,8 @@ class SinkProcess:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query."""
-        reader = self.reader()
-        try:
+        with self.reader() as reader:
             return reader.query(sql)[1]
-        finally:
-            reader.close()
 
 
 def ends(settings: Settings) -> dict[tuple[str, int], int]:

@@ -11,7 +11,9 @@ from truyvet.config import Settings
 PERSON = "{:032x}"
 
 
-def scan(number: int, *, day: int = 14, revision: int = 1, person: int | None = None, **changes: Any) -> dict[str, Any]:
+def scan(
+    number: int, *, day: int = 14, revision: int = 1, person: int | None = None, **changes: object
+) -> dict[str, Any]:
     """An ``enriched`` value: scan ``s<number>`` at 08:15:30 local time of that day of October 2021."""
     return {
         "scan_id": f"s{number}",
@@ -71,7 +73,7 @@ def area_day(day: str, code: str, part: str, values: tuple[int, int, int], revis
     }
 
 
-def reject(offset: int, *, status: str = "open", revision: int = 1, **changes: Any) -> dict[str, Any]:
+def reject(offset: int, *, status: str = "open", revision: int = 1, **changes: object) -> dict[str, Any]:
     """A ``rejects`` value for an unreadable scan at that offset."""
     return {
         "topic": "checkin.scans",
@@ -87,7 +89,7 @@ def reject(offset: int, *, status: str = "open", revision: int = 1, **changes: A
     } | changes
 
 
-def venue(venue_id: str, *, ward: str = "00262", day: str = "2021-09-01", **changes: Any) -> dict[str, Any]:
+def venue(venue_id: str, *, ward: str = "00262", day: str = "2021-09-01", **changes: object) -> dict[str, Any]:
     """A ``venues`` value, registered at 08:00 local time of that day."""
     return {
         "venue_id": venue_id,
@@ -106,7 +108,7 @@ def venue(venue_id: str, *, ward: str = "00262", day: str = "2021-09-01", **chan
     } | changes
 
 
-def case_state(case_id: str, *, status: str = "confirmed", revision: int = 1, **changes: Any) -> dict[str, Any]:
+def case_state(case_id: str, *, status: str = "confirmed", revision: int = 1, **changes: object) -> dict[str, Any]:
     """A ``case-states`` value."""
     return {
         "case_id": case_id,

@@ -1,0 +1,104 @@
+"""Records to columns: types, days, foreign records, the register's own rules."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.areas import load_areas
+from sinks.columns import NotOursError, decoder_of, local_days, times_ms
+from sinks.tables import CLICKHOUSE_TYPES, EXPORTED_TABLES, SINK_TOPICS, TABLES, ColumnType
+from streams.core.times import LocalClock, format_ms
+from tests.sinks import data
+from tests.sinks.test_backends import ZONE, FakeRecord, decoded
+
+
+def records(*values: bytes | None) -> Sequence[FakeRecord]:
+    """Records of these values."""
+    return [FakeRecord(b"k", value, offset) for offset, value in enumerate(values)]
+
+
+def test_the_registry_is_whole() -> None:
+    """Each table's key and partition are columns, labels are never keys, and every type has a ClickHouse type."""
+    assert set(CLICKHOUSE_TYPES) == set(ColumnType)
+    assert set(TABLES) <= set(EXPORTED_TABLES)
+    for spec in TABLES.values():
+        key_types = {spec.column(name).type for name in spec.key}
+        assert ColumnType.LABEL not in key_types
+        assert spec.partition is None or spec.column(spec.partition).type is ColumnType.DAY
+        assert spec.column("revision").type is ColumnType.COUNT
+
+
+def test_tombstones_are_passed_over() -> None:
+    """A null value, the end of a key in a compacted log, is no row."""
+    decode = decoder_of("aggregates", load_areas(), ZONE)
+    assert decode(records(None, None)) == {}
+    cell = data.encoded(data.area_day("2021-10-14", "VN", "person-0", (1, 1, 0)))
+    assert list(decode(records(None, cell))["area_day"]["scans"]) == [1]
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """A newer worker may add a field before the sink knows it."""
+    assert list(decoded("enriched", [data.scan(1, weather="rain")])["scans"]["scan_id"]) == ["s1"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"{}", b"null", b"[]", b"{},{}", b'{"family":"moon_phase"}', b"{", b'{"scan_id":1}', b"]", b"\xff"],
+)
+@pytest.mark.parametrize("topic", ["enriched", "aggregates", "rejects", "case-states"])
+def test_a_foreign_record_is_named(topic: str, value: bytes) -> None:
+    """What no worker can have written stops the sink with its place, and its content is not repeated."""
+    whole = {
+        "enriched": data.scan(1),
+        "aggregates": data.area_day("2021-10-14", "VN", "person-0", (1, 1, 0)),
+        "rejects": data.reject(1),
+        "case-states": data.case_state("C"),
+    }[topic]
+    with pytest.raises(NotOursError, match=f"{topic}, partition 0, offset 1:"):
+        decoder_of(topic, load_areas(), ZONE)(records(data.encoded(whole), value, data.encoded(whole)))
+
+
+def test_the_register_passes_over_what_is_bad() -> None:
+    """Null, broken and wrongly keyed venues are no rows; the revision is the offset."""
+    good = data.encoded(data.venue("CAFE"))
+    decode = decoder_of("venues", load_areas(), ZONE)
+    found = decode(
+        [
+            FakeRecord(b"CAFE", good, 5),
+            FakeRecord(b"CAFE", None, 6),
+            FakeRecord(b"OTHER", good, 7),
+            FakeRecord(None, good, 8),
+            FakeRecord(b"CAFE", b"{", 9),
+            FakeRecord(b"CAFE", data.encoded(data.venue("CAFE", ward="00001")), 10),
+            FakeRecord(b"CAFE", data.encoded(data.venue("CAFE", status="closed")), 11),
+        ]
+    )["venues"]
+    assert list(found["revision"]) == [5, 11]
+    assert list(found["status"]) == ["active", "closed"]
+
+
+@given(
+    st.lists(st.integers(-86_400_000, 4_102_444_799_999), min_size=1),
+    st.sampled_from(["Asia/Ho_Chi_Minh", "UTC", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe"]),
+)
+def test_local_days_are_the_calendar_s(times: list[int], name: str) -> None:
+    """The day of each instant is that of Python's own calendar, in zones of odd offsets and summer times too."""
+    zone = ZoneInfo(name)
+    expected = [int(datetime.fromtimestamp(time / 1000, UTC).astimezone(zone).strftime("%Y%m%d")) for time in times]
+    assert local_days(np.array(times, np.int64), LocalClock(zone)).tolist() == expected
+
+
+@given(st.lists(st.integers(-86_400_000, 4_102_444_799_999), min_size=1))
+def test_times_are_read_back(times: list[int]) -> None:
+    """Times as the pipeline writes them become the milliseconds they came from."""
+    assert times_ms([format_ms(time) for time in times]).tolist() == times
+
+
+def test_sink_topics() -> None:
+    """The topics that are read, in the registry's order."""
+    assert SINK_TOPICS == ("enriched", "venues", "case-states", "rejects", "aggregates")
