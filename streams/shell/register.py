@@ -23,6 +23,8 @@ from truyvet.metrics import REGISTER_VENUES
 
 _BATCH_RECORDS: Final = 10_000
 _CONSUME_SECONDS: Final = 0.1
+_FETCH_WAIT_MS: Final = 250
+"""What is new comes at once; a shorter wait would only keep an idle broker busy."""
 _CHANGES_MAX: Final = 200_000
 """So many changed codes are remembered; past that, rooms look at everything that waits."""
 
@@ -102,7 +104,7 @@ class Register:
             consumer.close()
 
     def _read(self) -> None:
-        consumer = log_consumer(self._settings)
+        consumer = log_consumer(self._settings, **{"fetch.wait.max.ms": _FETCH_WAIT_MS})
         try:
             starts = {p: watermarks(consumer, self._topic, p)[0] for p in range(self._settings.partitions)}
             with self._moved:

@@ -7,6 +7,7 @@ under way and leave.
 import argparse
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ from truyvet.http import HttpService
 
 _SLOTS_MAX = 256
 _STUCK_SECONDS = 60.0
+_GC_THRESHOLDS = (200_000, 20, 50)
 _STOP_SECONDS_MAX = 10.0
 _FETCH_BYTES_MAX = 4 * 1024 * 1024
 
@@ -149,6 +151,7 @@ class Worker:
         ends = await asyncio.to_thread(register.end_offsets)
         await asyncio.to_thread(register.wait_until_read, ends)
         log.info("register is loaded", venues=len(register.directory))
+        _tune_garbage_collection()
         watch = asyncio.create_task(self._watch(app, stopping))
         if not stopping.is_set():
             await app.start()
@@ -188,6 +191,13 @@ class Worker:
         if stuck_seconds > _STUCK_SECONDS:
             return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"
         return True, f"lag {self._lag} records"
+
+
+def _tune_garbage_collection() -> None:
+    """Keeps the collector from walking the register and every step: what steps make holds no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def claim_directory(settings: Settings) -> Path:
