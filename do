@@ -84,6 +84,9 @@ has_java() {
   [ "${version:-0}" -ge 17 ]
 }
 
+# /usr/sbin is on the PATH of root alone.
+has_clickhouse() { command -v clickhouse-server >/dev/null || [ -x /usr/sbin/clickhouse-server ]; }
+
 # A package that brings a service would start it at once, and again at every boot. This project starts
 # only what it stops.
 apt_install() {
@@ -109,7 +112,7 @@ need_packages() {
   if ! find_python >/dev/null; then packages+=(python3 python3-venv); fi
   if ! has_java; then packages+=(openjdk-17-jre-headless); fi
   if ! jars_ready && ! command -v mvn >/dev/null; then packages+=(maven); fi
-  if [ "$1" = dev ] && ! command -v clickhouse-server >/dev/null; then packages+=(clickhouse-server); fi
+  if [ "$1" = dev ] && ! has_clickhouse; then packages+=(clickhouse-server); fi
   if [ ${#packages[@]} -eq 0 ]; then return; fi
   command -v apt-get >/dev/null || die "install these first, there is no apt-get here: ${packages[*]}"
   step "Debian's package lists" as_root apt-get update
