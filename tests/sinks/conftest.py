@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from infra.ports import free_port
 from sinks.backends import Backend, Reader, open_backend
@@ -70,6 +70,8 @@ class SinkProcess:
     def drained(self) -> bool:
         """Whether every partition of its topics is committed to its end."""
         reached = self.progress().get("topics", {})
+        if sum(map(len, reached.values())) < len(SINK_TOPICS) * self.settings.partitions:
+            return False
         return all(
             reached.get(topic, {}).get(str(partition)) == end for (topic, partition), end in ends(self.settings).items()
         )
@@ -96,16 +98,22 @@ class SinkProcess:
 def ends(settings: Settings) -> dict[tuple[str, int], int]:
     """The high watermark of every partition of the sink's topics."""
     consumer = Consumer(settings.librdkafka() | {"group.id": "test-ends"})
+    places = [(settings.topic(topic), number) for topic in SINK_TOPICS for number in range(settings.partitions)]
     try:
-        return {
-            (settings.topic(topic), partition): consumer.get_watermark_offsets(
-                TopicPartition(settings.topic(topic), partition), 10
-            )[1]
-            for topic in SINK_TOPICS
-            for partition in range(settings.partitions)
-        }
+        return {place: end(consumer, *place) for place in places}
     finally:
         consumer.close()
+
+
+def end(consumer: Consumer, topic: str, partition: int) -> int:
+    """The high watermark of one partition; a new topic has no leader for a moment."""
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                raise
+            time.sleep(0.1)
 
 
 SinkFactory = Callable[[Settings], SinkProcess]

@@ -1,14 +1,25 @@
 """The sink as a process, on a real broker."""
 
+import json
 import signal
 import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
-from infra.topics import ensure_topics
+import pytest
+
+from infra.clickhouse import ClickHouseServer
+from infra.kafka import KafkaBroker
+from infra.topics import delete_topics, ensure_topics
+from sinks.client import open_reader
 from tests.conftest import SettingsFactory
 from tests.sinks import data
-from tests.sinks.conftest import SinkFactory
+from tests.sinks.conftest import SinkFactory, SinkProcess
+from truyvet.config import Settings
 
 SCANS = "SELECT scan_id, status, revision FROM scans FINAL ORDER BY scan_id"
+COUNT = "SELECT count(), uniqExact(scan_id) FROM v_scans"
 
 
 def test_every_topic_reaches_its_tables(settings: SettingsFactory, sink_process: SinkFactory) -> None:
@@ -43,21 +54,249 @@ def test_every_topic_reaches_its_tables(settings: SettingsFactory, sink_process:
     assert sink.rows("SELECT case_id, sampled_at, onset_at, status FROM cases FINAL") == [
         ("HN-1", 1634169600000, None, "confirmed")
     ]
+    assert sink.progress()["rows"] == {
+        "scans": 3,
+        "ward_minute": 1,
+        "venue_hour": 1,
+        "area_day": 1,
+        "rejects": 2,
+        "venues": 1,
+        "cases": 1,
+    }
     assert sink.end() == 0
 
 
-def test_killed_sinks_leave_the_same_rows(settings: SettingsFactory, sink_process: SinkFactory) -> None:
-    """SIGKILL in the middle, several times, loses nothing and doubles nothing."""
-    own = settings(sink_batch_rows_max=500, sink_batch_ms=20)
+def test_what_it_shows_of_itself(settings: SettingsFactory, sink_process: SinkFactory) -> None:
+    """Health, metrics and progress are served, and the query route answers, refuses and explains."""
+    own = settings()
     ensure_topics(own)
     sink = sink_process(own).start()
-    for part in range(4):
+    data.put(own, "enriched", [data.scan(1)])
+    sink.wait()
+    assert sink.get("/healthz") == (200, "0 records wait\n")
+    assert 'truyvet_rows_stored_total{table="scans"} 1.0' in sink.get("/metrics")[1]
+    lag = f'truyvet_lag_records{{partition="0",topic="{own.topic("enriched")}"}} 0.0'
+    sink.wait(lambda: lag in sink.get("/metrics")[1])
+    assert sink.progress()["newest_insert_ms"] > 1_600_000_000_000
+    assert sink.get("/query")[0] == 404
+
+    def ask(body: bytes) -> tuple[int, str]:
+        try:
+            with urlopen(f"http://127.0.0.1:{sink.settings.query_port}/query", body, timeout=10) as response:
+                return response.status, response.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    status, text = ask(b'{"sql": "SELECT count() FROM scans", "format": "JSONCompact"}')
+    assert (status, json.loads(text)["data"]) == (200, [[1]])
+    assert ask(b'{"sql": "SELECT 1 AS a", "format": "CSVWithNames"}') == (200, '"a"\n1\n')
+    for body in (b"", b"[]", b"{}", b"\xff", b'{"sql": "DROP TABLE scans"}', b'{"sql": "SELECT 1", "format": "Arrow"}'):
+        assert ask(body)[0] == 400, body
+    assert sink.get("/query")[0] == 404
+    assert sink.end(signal.SIGINT) == 0
+
+
+def test_aborted_transactions_do_not_show(settings: SettingsFactory, sink_process: SinkFactory) -> None:
+    """Rows of an aborted transaction never appear, and the position passes the markers behind it."""
+    own = settings()
+    ensure_topics(own)
+    sink = sink_process(own).start()
+    client = data.producer(own, transactional_id="test")
+    client.init_transactions(15)
+    for number, commit in enumerate([True, False, True, False, False]):
+        client.begin_transaction()
+        data.produce(client, own, "enriched", [data.scan(10 * number + place) for place in range(3)])
+        client.flush(15)
+        if commit:
+            client.commit_transaction(15)
+        else:
+            client.abort_transaction(15)
+    sink.wait()
+    assert [row[0] for row in sink.rows(SCANS)] == ["s0", "s1", "s2", "s20", "s21", "s22"]
+    # An open transaction is waited for, not read.
+    client.begin_transaction()
+    data.produce(client, own, "enriched", [data.scan(100)])
+    client.flush(15)
+    time.sleep(1.0)
+    assert sink.rows("SELECT count() FROM scans WHERE scan_id = 's100'") == [(0,)]
+    client.commit_transaction(15)
+    sink.wait()
+    assert sink.rows("SELECT count() FROM scans WHERE scan_id = 's100'") == [(1,)]
+
+
+def test_killed_sinks_leave_the_same_rows(settings: SettingsFactory, sink_process: SinkFactory) -> None:
+    """SIGKILL in the middle, several times, loses nothing and doubles nothing, and a restart reads on at once."""
+    own = settings(sink_batch_rows_max=500, sink_batch_ms=20, session_timeout_ms=30_000)
+    ensure_topics(own)
+    sink = sink_process(own).start()
+    for part in range(3):
         numbers = range(part * 3000, (part + 1) * 3000)
-        data.put(own, "enriched", [data.scan(number, day=1 + number % 14) for number in numbers])
+        data.put(own, "enriched", [data.scan(number, day=1 + number % 3) for number in numbers])
         sink.wait(lambda: bool(sink.progress().get("rows")))
         time.sleep(0.1 * part)
         sink.end(signal.SIGKILL)
         sink.start()
     sink.wait()
-    assert sink.rows("SELECT count(), uniqExact(scan_id) FROM v_scans") == [(12000, 12000)]
+    assert sink.rows(COUNT) == [(9000, 9000)]
     assert sink.end() == 0
+
+
+@pytest.mark.parametrize(("rows_max", "batch_ms"), [(1, 10), (7, 10), (1000, 2000)])
+def test_batch_boundaries_do_not_matter(
+    settings: SettingsFactory, sink_process: SinkFactory, rows_max: int, batch_ms: int
+) -> None:
+    """However the same records are cut into inserts, the final rows are the same."""
+    own = settings(sink_batch_rows_max=rows_max, sink_batch_ms=batch_ms)
+    ensure_topics(own)
+    sink = sink_process(own).start()
+    versions = [
+        data.scan(number, revision=revision, venue_id=f"V{revision}") for revision in (1, 3, 2) for number in range(20)
+    ]
+    data.put(own, "enriched", versions)
+    sink.wait()
+    assert sink.rows("SELECT DISTINCT venue_id FROM v_scans") == [("V3",)]
+    assert sink.rows(COUNT) == [(20, 20)]
+
+
+def test_a_new_database_is_filled_from_the_beginning(
+    settings: SettingsFactory, sink_process: SinkFactory, tmp_path: Path
+) -> None:
+    """Where the database is gone, the offsets committed for it count no more."""
+    own = settings()
+    ensure_topics(own)
+    data.put(own, "enriched", [data.scan(number) for number in range(10)])
+    first = sink_process(own).start()
+    first.wait()
+    assert first.end() == 0
+    second = sink_process(own.model_copy(update={"embedded_dir": tmp_path / "another"})).start()
+    second.wait()
+    assert second.rows(COUNT) == [(10, 10)]
+
+
+def test_clickhouse_away(settings: SettingsFactory, sink_process: SinkFactory, tmp_path: Path) -> None:
+    """A server that dies and comes back: nothing is committed meanwhile, it is said once, and nothing is missing."""
+    server = ClickHouseServer(tmp_path / "server")
+    own = settings(clickhouse=server.url, sink_batch_ms=20)
+    ensure_topics(own)
+    sink = sink_process(own).start()
+    time.sleep(1.0)
+    server.start()
+    try:
+        data.put(own, "enriched", [data.scan(number) for number in range(100)])
+        sink.wait()
+        before = sink.progress()["topics"]
+        server.kill()
+        data.put(own, "enriched", [data.scan(number) for number in range(100, 300)])
+        sink.wait(lambda: "truyvet_insert_retries_total 0.0" not in sink.get("/metrics")[1])
+        time.sleep(2.0)
+        assert sink.progress()["topics"] == before
+        server.start()
+        sink.wait()
+        with open_reader(sink.settings) as reader:
+            assert reader.query(COUNT)[1] == [(300, 300)]
+        log = sink.log.read_text()
+        assert log.count("does not take rows") == log.count("takes rows again") == 2
+        server.kill()
+        data.put(own, "enriched", [data.scan(1000)])
+        time.sleep(1.0)
+        began = time.monotonic()
+        assert sink.end() == 0
+        assert time.monotonic() - began < 5
+    finally:
+        server.stop()
+
+
+def test_more_than_it_may_hold(settings: SettingsFactory, sink_process: SinkFactory, tmp_path: Path) -> None:
+    """While ClickHouse is away no more than a batch or two is read, and the sink keeps its place in the group."""
+    server = ClickHouseServer(tmp_path / "server")
+    server.start()
+    try:
+        own = settings(clickhouse=server.url, sink_batch_ms=20, sink_batch_rows_max=100, session_timeout_ms=2_000)
+        ensure_topics(own)
+        sink = sink_process(own).start()
+        sink.wait()
+        server.kill()
+        data.put(own, "enriched", [data.scan(number) for number in range(2000)])
+        time.sleep(4.0)
+        assert sink.progress()["lag"] == 2000
+        server.start()
+        sink.wait()
+        with open_reader(sink.settings) as reader:
+            assert reader.query(COUNT)[1] == [(2000, 2000)]
+        assert sink.log.read_text().count("partitions assigned") == 1
+    finally:
+        server.stop()
+
+
+def test_two_sinks_share_a_server(
+    settings: SettingsFactory, sink_process: SinkFactory, clickhouse_server: ClickHouseServer
+) -> None:
+    """Sinks of one server share the partitions; one that leaves hands its over, and the rows are the same."""
+    own = settings(clickhouse=clickhouse_server.url, sink_batch_ms=20, session_timeout_ms=3_000, partitions=4)
+    ensure_topics(own)
+    sinks = [sink_process(own).start() for _ in range(2)]
+    for part in range(4):
+        data.put(own, "enriched", [data.scan(number) for number in range(part * 500, part * 500 + 500)])
+        time.sleep(0.7)
+    sinks[0].wait(lambda: sum(sink.progress().get("lag", 1) for sink in sinks) == 0)
+    assert sinks[0].end(signal.SIGKILL) == -signal.SIGKILL
+    data.put(own, "enriched", [data.scan(number) for number in range(2000, 3000)])
+    with open_reader(own) as reader:
+        sinks[1].wait(lambda: reader.query(COUNT)[1] == [(3000, 3000)])
+    assert sinks[1].end() == 0
+
+
+def test_broker_away(sink_process: SinkFactory, tmp_path: Path) -> None:
+    """A broker that dies and comes back: the sink waits, says so once, answers queries meanwhile, and goes on."""
+    broker = KafkaBroker(tmp_path / "kafka")
+    values = {"brokers": broker.brokers, "partitions": 2, "restating": True, "embedded_dir": tmp_path / "db"}
+    own = Settings.model_validate(values)
+    broker.start()
+    try:
+        ensure_topics(own)
+        sink = sink_process(own).start()
+        data.put(own, "enriched", [data.scan(1)])
+        sink.wait()
+        broker.kill()
+        sink.wait(lambda: "the broker is away" in sink.log.read_text())
+        assert sink.rows(COUNT) == [(1, 1)]
+        time.sleep(2.0)
+        broker.start()
+        data.put(own, "enriched", [data.scan(2)])
+        sink.wait()
+        assert sink.rows(COUNT) == [(2, 2)]
+        log = sink.log.read_text()
+        assert log.count("the broker is away") == log.count("the broker is back") == 1
+        broker.kill()
+        began = time.monotonic()
+        assert sink.end() == 0
+        assert time.monotonic() - began < 8
+    finally:
+        broker.stop()
+
+
+def test_a_foreign_record_ends_the_sink(settings: SettingsFactory, sink_process: SinkFactory) -> None:
+    """A record that no worker can have written is our own bug: exit status 1, its place named, its content not."""
+    own = settings()
+    ensure_topics(own)
+    sink = sink_process(own).start()
+    data.put(own, "enriched", [("key", b'{"secret": "nguyen van a"}')])
+    assert sink._process is not None
+    assert sink._process.wait(30) == 1
+    log = sink.log.read_text()
+    assert "enriched, partition" in log
+    assert "nguyen" not in log
+
+
+def test_wrong_configuration_is_exit_2(settings: SettingsFactory, sink_process: SinkFactory) -> None:
+    """A taken port is one sentence that names the setting, before anything starts."""
+    own = settings()
+    first = sink_process(own).start()
+    first.wait(lambda: first.get("/healthz")[0] != 0)
+    other: SinkProcess = sink_process(own)
+    other.settings = first.settings
+    other.start()
+    assert other._process is not None
+    assert other._process.wait(30) == 2
+    assert "TRUYVET_HTTP" in other.log.read_text()
+    delete_topics(own)
