@@ -137,7 +137,7 @@ class Settings(BaseModel):
         options: dict[str, str | int | float | bool] = {
             "bootstrap.servers": self.brokers,
             "security.protocol": self.security_protocol,
-            # What a client cannot do is said by the process that waits for it; librdkafka would say it 20 times a second.
+            # The process that waits says what a client cannot do; librdkafka would say it 20 times a second.
             "log_level": 2,
         }
         if self.security_protocol.startswith("SASL"):

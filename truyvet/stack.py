@@ -194,6 +194,15 @@ class Stack:
             if not member.running:
                 raise ProcessError(f"{member.name} ended while starting: {log_tail(Path(member.log_path))}")
 
+    def wait_healthy(self, seconds_max: float) -> bool:
+        """Waits until every process says that it is well; False if one still does not after that time."""
+        deadline = time.monotonic() + seconds_max
+        while any(health(member) != "ok" for member in self.members()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
     def progress(self, member: Member) -> str:
         """What a worker or the sink answers to ``/progress``, as JSON text.
 

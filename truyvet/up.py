@@ -13,6 +13,8 @@ from truyvet.status import show
 
 CONFIG_NAME = "settings.toml"
 _BROKER_PORT = 9092
+# Workers share out the partitions and read the register first; `status` tells how far they are.
+_HEALTHY_SECONDS_MAX = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +41,15 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         stack.start()
+        stack.wait_healthy(_HEALTHY_SECONDS_MAX)
     except BaseException:
         stack.stop()
         raise
     config = _write_config(stack.settings)
-    show(stack.members(), as_json=args.json)
+    status = show(stack.members(), as_json=args.json)
     if not args.json and _differs(stack.settings):
         print(f"The usual ports were taken; for other commands: export {CONFIG_FILE_VARIABLE}={config}")
-    return 0
+    return status
 
 
 def _write_config(settings: Settings) -> Path:

@@ -54,6 +54,7 @@ def test_a_stack_makes_topics_and_starts_each_process_with_its_own_settings(stub
 def test_a_killed_worker_comes_back_and_a_stranger_end_is_noticed(stub: StubStack) -> None:
     """Kill and start are the stack's own; an end it did not ask for is an error that names the process."""
     stub.check()
+    assert stub.wait_healthy(5)
     old = stub.members()[1].process
     stub.kill_worker(0)
     assert identify(old.pid) != old
