@@ -77,6 +77,7 @@ class Feed:
         if line.key == b"":
             partition = partition_of(b"", self._settings.partitions)
         # librdkafka reads 0 as "now": the header says what was meant.
+        headers: list[tuple[str, str | bytes | None]]
         headers = [(HEADER_FIRST_TS, b"0")] if line.timestamp_ms < KAFKA_TIMESTAMP_MIN_MS else []
         timestamp_ms = max(line.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
         while True:

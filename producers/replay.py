@@ -103,5 +103,3 @@ class _Teller:
         if now >= self._next:
             self._next = now + PROGRESS_SECONDS
             print(f"truyvet replay: {text}", file=sys.stderr)
-
-

@@ -76,9 +76,7 @@ class Drain:
                 state = rooms.get(f"{room}-{p}")
                 if state is None or not _reached(state["next"], ends, p):
                     return False
-                if room == PERSON_ROOM and any(
-                    state["register"].get(str(q), -1) < end for q, end in register.items()
-                ):
+                if room == PERSON_ROOM and any(state["register"].get(str(q), -1) < end for q, end in register.items()):
                     return False
         return True
 

@@ -46,7 +46,7 @@ def _number(value: bytes | None) -> int | None:
 
 
 def now_of(record: InRecord) -> int:
-    """ "Now" for a record: its own timestamp, or the first one that it ever had (SPEC §1), in epoch ms."""
+    """The "now" of a record, in epoch ms: its own timestamp, or the first one that it ever had (SPEC §1)."""
     timestamp = max(record.timestamp, 0)
     if record.headers:
         first = _number(header(record.headers, HEADER_FIRST_TS))
@@ -55,7 +55,7 @@ def now_of(record: InRecord) -> int:
     return timestamp
 
 
-def reject(  # noqa: PLR0913 - says what, where and why
+def reject(
     step: Step, room: RoomPartition, topic: str, record: InRecord, *, reason: str, detail: str, status: str = "open"
 ) -> None:
     """Writes the record's row of ``rejects``. A null key stays with this partition: by_key would be random."""

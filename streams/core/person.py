@@ -60,9 +60,7 @@ class _Batch:
         )
         self.step.emit("enriched", key, value, now_ms, self.room.partition)
         self.tally.timestamp_ms = now_ms
-        self.tally.add(
-            scan.venue_id, scan.attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock
-        )
+        self.tally.add(scan.venue_id, scan.attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock)
 
 
 def take_scans(
@@ -122,9 +120,7 @@ def _wait(batch: _Batch, record: InRecord, scan: StoredScan, person: bytes, now_
     waiting = WaitingScan(scan.code, person, scan.scan_id, record.offset, now_ms, origin, record.value or b"")
     batch.step.changes[waiting.key] = waiting.pack()
     detail = "waits for its venue to be registered"
-    intake.reject(
-        batch.step, batch.room, SCANS, record, reason=reasons.UNKNOWN_VENUE, detail=detail, status="waiting"
-    )
+    intake.reject(batch.step, batch.room, SCANS, record, reason=reasons.UNKNOWN_VENUE, detail=detail, status="waiting")
 
 
 def take_waiting(
@@ -141,11 +137,18 @@ def take_waiting(
     events = decode_scans([scan.payload for scan, _ in ready])
     for (scan, (venue_id, attributes)), event in zip(ready, events, strict=True):
         if isinstance(event, BadEvent):
-            raise AssertionError(f"a waiting scan no longer decodes: {event.reason}")
+            raise AssertionError(f"a waiting scan no longer decodes: {event.reason}")  # noqa: TRY004 - a bug, no wrong type
         step.count("resolved")
         timeline = batch.timelines[event.person_id]
         direction, source = DIRECTION_CODE[event.direction], SOURCE_CODE[event.source]
-        stored = StoredScan(event.occurred_ms, direction, source, False, scan.scan_id, scan.code, venue_id, attributes)
+        stored = StoredScan(
+            *(event.occurred_ms, direction, source),
+            waiting=False,
+            scan_id=scan.scan_id,
+            code=scan.code,
+            venue_id=venue_id,
+            attributes=attributes,
+        )
         at_ms = max(now_ms, scan.record_ms)
         batch.accept(event.person_id, stored, timeline.areas_of_day(event.occurred_ms, room.clock), at_ms)
         timeline.accept(scan.scan_id, event.occurred_ms, venue_id, attributes, room.clock)

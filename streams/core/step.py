@@ -96,8 +96,7 @@ class Step:
 
     def emit(self, topic: str, key: bytes | None, value: bytes, timestamp_ms: int, partition: int = BY_KEY) -> None:
         """Adds one output record; ``topic`` is the name without prefix."""
-        if timestamp_ms < KAFKA_TIMESTAMP_MIN_MS:
-            timestamp_ms = KAFKA_TIMESTAMP_MIN_MS
+        timestamp_ms = max(timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
         self.outputs.setdefault(topic, []).append(Message(key, value, partition, timestamp_ms))
 
     def count(self, outcome: str, amount: int = 1) -> None:

@@ -234,7 +234,7 @@ class Timeline:
             start, blob = self._chunk((occurred_ms, scan_id))
         found = find(blob, scan_id)
         if found is None or not found[0].waiting:
-            raise KeyError(scan_id)
+            raise KeyError("a scan that is to be accepted does not wait")
         scan = found[0]._replace(waiting=False, venue_id=venue_id, attributes=attributes)
         blob = blob[: found[1]] + scan.pack() + blob[found[2] :]
         if self._starts is None:

@@ -38,9 +38,7 @@ def unpack(key: bytes, value: bytes) -> WaitingScan:
     code, person, scan_id = keys.split_waiting(key)
     offset, record_ms, length = _FIXED.unpack_from(value)
     at = _FIXED.size
-    return WaitingScan(
-        code, person, scan_id, offset, record_ms, value[at : at + length], value[at + length :]
-    )
+    return WaitingScan(code, person, scan_id, offset, record_ms, value[at : at + length], value[at + length :])
 
 
 def waiting_for(code: bytes | None, state: StateReader, limit: int, after: bytes = b"") -> list[WaitingScan]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.core.decode import decode_venue
 from streams.core.directory import Directory
@@ -88,9 +88,11 @@ class Register:
         """
         with self._moved:
             self._moved.wait_for(
-                lambda: self._failed is not None
-                or self._stopping.is_set()
-                or all(self._positions.get(partition, 0) >= target for partition, target in targets.items())
+                lambda: (
+                    self._failed is not None
+                    or self._stopping.is_set()
+                    or all(self._positions.get(partition, 0) >= target for partition, target in targets.items())
+                )
             )
             if self._failed is not None:
                 raise RuntimeError("the register's reader has failed") from self._failed
@@ -111,7 +113,7 @@ class Register:
                 self._positions = dict(starts)
             consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
             while not self._stopping.is_set():
-                self._take(consumer, consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS))
+                self._take(consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS))
         except BaseException as error:
             log.exception("the register cannot be read any further")
             self._failed = error
@@ -121,16 +123,17 @@ class Register:
                 self._moved.notify_all()
             consumer.close()
 
-    def _take(self, consumer: Consumer, messages: list[Message]) -> None:
+    def _take(self, messages: list[Message]) -> None:
         touched: list[bytes] = []
         positions: dict[int, int] = {}
         for message in messages:
             error = message.error()
+            partition, offset = message.partition() or 0, message.offset() or 0
             if error is None:
                 touched += self._put(message)
-                positions[message.partition()] = message.offset() + 1
+                positions[partition] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
-                positions[message.partition()] = message.offset()
+                positions[partition] = offset
             elif not error.retriable() and error.code() not in _PASSING:
                 raise KafkaException(error)
         if not positions:

@@ -88,12 +88,13 @@ def restore(store: Store, settings: Settings, topic: str, partition: int) -> int
             changes: dict[bytes, bytes | None] = {}
             for message in consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS):
                 error = message.error()
+                offset = message.offset() or 0
                 if error is None:
-                    changes[message.key()] = message.value()
-                    position = message.offset() + 1
+                    changes[message.key() or b""] = message.value()
+                    position = offset + 1
                     applied += 1
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    position = max(position, message.offset())
+                    position = max(position, offset)
                 elif error.code() not in _BROKER_AWAY:
                     raise KafkaException(error)
             if changes:

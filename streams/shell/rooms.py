@@ -40,7 +40,7 @@ log = logs.get("rooms")
 
 def die(message: str, status: int = EXIT_BUG) -> None:
     """Ends the process at once: whoever starts it again finds everything as the last commits left it."""
-    log.exception(message, exit_status=status)
+    log.exception(message, exit_status=status)  # noqa: LOG004 - called where an exception is handled, if there is one
     os._exit(status)
 
 
@@ -116,7 +116,9 @@ class Rooms:
             compute = self._step_of(topic, runner.room, records)
             await runner.submit(topic, run.next, len(records), compute, done)
 
-    def _step_of(self, topic: str, room: RoomPartition, records: Sequence[InRecord]) -> Callable[[int, StateReader], Step]:
+    def _step_of(
+        self, topic: str, room: RoomPartition, records: Sequence[InRecord]
+    ) -> Callable[[int, StateReader], Step]:
         if topic == person.SCANS:
             directory = self._register.directory
             return lambda number, state: person.take_scans(room, number, records, state, directory)
@@ -239,7 +241,7 @@ class Rooms:
     def progress(self) -> dict[str, object]:
         """Next offsets by room partition: everything before them is committed. Called in any thread."""
         rooms = {}
-        for (name, partition), runner in list(self._runners.items()):
+        for (_, partition), runner in list(self._runners.items()):
             committed = dict(runner.committed)
             following = {
                 self._settings.topic(topic): self._read_to(TP(self._settings.topic(topic), partition), offset)

@@ -11,7 +11,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,7 +54,12 @@ class Runner:
     """Runs one partition of one room. All methods but the commit thread's belong to the event loop."""
 
     def __init__(
-        self, settings: Settings, name: str, room: RoomPartition, register: Register, on_lost: Callable[["Runner"], None]
+        self,
+        settings: Settings,
+        name: str,
+        room: RoomPartition,
+        register: Register,
+        on_lost: Callable[["Runner"], None],
     ) -> None:
         """``name`` is the room's (``person`` or ``venue``); ``on_lost`` is called in the commit thread."""
         self.name = name
@@ -90,9 +95,7 @@ class Runner:
             StateVersionError: the state is of another version.
         """
         began = time.monotonic()
-        self._producer = TransactionalProducer(
-            self._settings, self.name, self.room.partition, self._changelog
-        )
+        self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)
         self._store = Store(directory / self.part)
         restored = restore(self._store, self._settings, self._settings.topic(self._changelog), self.room.partition)
         meta = self._store.get(META)
@@ -113,7 +116,13 @@ class Runner:
             self._register.wait_until_read(self._register.end_offsets())
         self._thread = threading.Thread(target=self._commit_steps, name=f"commit-{self.part}", daemon=True)
         self._thread.start()
-        log.info("room is open", part=self.part, step=self._step, restored=restored, seconds=round(time.monotonic() - began, 2))
+        log.info(
+            "room is open",
+            part=self.part,
+            step=self._step,
+            restored=restored,
+            seconds=round(time.monotonic() - began, 2),
+        )
 
     def close(self) -> None:
         """Finishes what is on its way, then gives store and producer back."""
@@ -125,7 +134,12 @@ class Runner:
     # Steps.
 
     async def submit(
-        self, topic: str, next_offset: int, records: int, compute: Callable[[int, Store], Step], done: Callable[[], None]
+        self,
+        topic: str,
+        next_offset: int,
+        records: int,
+        compute: Callable[[int, Store], Step],
+        done: Callable[[], None],
     ) -> None:
         """Computes the next step and sends it on its way; waits where too many are under way already.
 
@@ -173,11 +187,9 @@ class Runner:
         async with self.lock:
             positions = self._register.positions
             changed, sequence = self._register.changes_since(self.register_sequence)
-            codes: list[bytes | None]
-            if everything or changed is None or len(changed) > self._waiting:
-                codes = [None]
-            else:
-                codes = sorted(changed)  # type: ignore[assignment]
+            codes: Sequence[bytes | None] = (None,)
+            if not everything and changed is not None and len(changed) <= self._waiting:
+                codes = sorted(changed)
             for code in codes if self._waiting else ():
                 await self._accept_waiting(code)
             self.register_sequence = sequence

@@ -9,9 +9,9 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
 
@@ -31,7 +31,7 @@ _block_cache = Cache(_BLOCK_CACHE_BYTES)
 
 def _options() -> Options:
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
+    options.create_if_missing(True)  # noqa: FBT003 - rocksdict takes it by position
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
     options.set_compression_type(DBCompressionType.lz4())
@@ -39,7 +39,7 @@ def _options() -> Options:
     options.set_max_background_jobs(1)
     blocks = BlockBasedOptions()
     blocks.set_block_cache(_block_cache)
-    blocks.set_bloom_filter(10, False)
+    blocks.set_bloom_filter(10, False)  # noqa: FBT003 - same
     options.set_block_based_table_factory(blocks)
     return options
 
@@ -59,7 +59,7 @@ class Store:
         self._older: dict[bytes, bytes | None] = {}
         self._fresh_bytes = 0
         self._write_options = WriteOptions()
-        self._write_options.disable_wal = True
+        setattr(self._write_options, "disable_wal", True)  # noqa: B010 - the stub calls it a method; it is a property
         self._open()
         local = self._local()
         age_seconds = time.time() - local.get("written_at", 0)
@@ -93,10 +93,7 @@ class Store:
         """The newest value of ``key``, committed or on its way there."""
         if key in self._fresh:
             return self._fresh[key]
-        if key in self._older:
-            value = self._older[key]
-        else:
-            value = self._from_disk(key)
+        value = self._older[key] if key in self._older else self._from_disk(key)
         self._remember(key, value)
         return value
 
@@ -121,7 +118,8 @@ class Store:
         if self._pending:
             raise AssertionError("a scan of the store while steps are in flight")
         found: list[tuple[bytes, bytes]] = []
-        for key, value in self._db.items(from_key=max(prefix, after)):
+        pairs = cast("Iterable[tuple[bytes, bytes]]", self._db.items(from_key=max(prefix, after)))
+        for key, value in pairs:
             if key <= after:
                 continue
             if not key.startswith(prefix) or len(found) >= limit:

@@ -7,7 +7,7 @@ input offsets. A producer of the same ``transactional.id`` that starts later fen
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -90,7 +90,6 @@ class TransactionalProducer:
                 self._producer.begin_transaction()
                 self._send(step)
                 self._retry("commit", self._producer.commit_transaction)
-                return
             except KafkaException as exception:
                 error: KafkaError = exception.args[0]
                 if error.fatal() or _is_fence(error):
@@ -100,6 +99,8 @@ class TransactionalProducer:
                 BROKER_ERRORS.inc()
                 log.warning("%s: transaction starts over: %s", self._name, error.str())
                 self._retry("abort", self._producer.abort_transaction)
+            else:
+                return
 
     def _send(self, step: Step) -> None:
         for topic, messages in step.outputs.items():
@@ -132,7 +133,7 @@ class TransactionalProducer:
                     value=forward.value,
                     partition=forward.partition,
                     timestamp=forward.timestamp,
-                    headers=forward.headers,
+                    headers=cast("list[tuple[str, str | bytes | None]]", forward.headers),
                 )
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
@@ -141,4 +142,4 @@ class TransactionalProducer:
 
 
 def _is_fence(error: KafkaError) -> bool:
-    return error.code() in (KafkaError._FENCED, KafkaError._FATAL)  # noqa: SLF001 - the constants' only names
+    return error.code() in (KafkaError._FENCED, KafkaError._FATAL)

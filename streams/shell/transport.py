@@ -11,7 +11,7 @@ which transaction markers make one per transaction.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import aiokafka
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -57,7 +57,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(
-        self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
     ) -> dict[TP, list[Run]]:
         fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         runs = self._runs(fetched)
@@ -147,9 +151,9 @@ class BatchConsumer(driver.Consumer):
             last.offset,
             last.timestamp / 1000.0,
             last.timestamp_type,
-            (),
+            [],
             None,
-            record,
+            cast("bytes", record),  # Faust hands it on as it is
             None,
             0,
             0,

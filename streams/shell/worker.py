@@ -11,12 +11,12 @@ import gc
 import logging
 import os
 import signal
+import ssl
 import time
 from pathlib import Path
 from typing import Any
 
 import faust
-from faust.types import TP
 from yarl import URL
 
 from schemas.areas import load_areas
@@ -36,19 +36,19 @@ _FETCH_BYTES_MAX = 4 * 1024 * 1024
 log = logs.get("worker")
 
 
-class _RawSchema(faust.Schema):  # type: ignore[misc]
+class _RawSchema(faust.Schema[Any, Any]):
     """Keeps Faust from decoding: the message's value is already what the agent takes."""
 
-    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+    def loads_key(self, _app: Any, message: Any, **_: Any) -> Any:
         return message.key
 
-    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+    def loads_value(self, _app: Any, message: Any, **_: Any) -> Any:
         return message.value
 
 
 def make_app(settings: Settings, directory: Path) -> faust.App:
     """The Faust app, without agents; ``directory`` is this worker's own folder."""
-    credentials = None
+    credentials: faust.SASLCredentials | faust.SSLCredentials | None = None
     if settings.security_protocol.startswith("SASL"):
         credentials = faust.SASLCredentials(
             username=settings.sasl_username,
@@ -88,9 +88,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
     )
 
 
-def _ssl_context(settings: Settings) -> Any:
-    import ssl
-
+def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     if settings.security_protocol == "SASL_PLAINTEXT":
         return None
     return ssl.create_default_context(cafile=settings.ssl_ca_file or None)
@@ -100,7 +98,9 @@ def add_agents(app: faust.App, settings: Settings, rooms: Rooms) -> None:
     """One agent per input topic: each hands runs to the rooms and acknowledges them once committed."""
     for topics in TOPICS.values():
         for name in topics:
-            _add_agent(app, app.topic(settings.topic(name), schema=_RawSchema(), partitions=settings.partitions), name, rooms)
+            _add_agent(
+                app, app.topic(settings.topic(name), schema=_RawSchema(), partitions=settings.partitions), name, rooms
+            )
 
 
 def _add_agent(app: faust.App, topic: Any, name: str, rooms: Rooms) -> None:
@@ -111,7 +111,7 @@ def _add_agent(app: faust.App, topic: Any, name: str, rooms: Rooms) -> None:
                 await rooms.take(run, event.ack)
             except asyncio.CancelledError:
                 raise
-            except BaseException:  # Faust would acknowledge the run and go on
+            except BaseException:  # noqa: BLE001 - Faust would acknowledge the run and go on
                 die(f"a step of {name} failed at partition {run.partition}, offsets {run.start} to {run.next}")
 
     app.agent(topic, name=f"take-{name}", concurrency=1)(take_runs)
@@ -140,7 +140,7 @@ class Worker:
         rooms = self._rooms = Rooms(self._settings, app, register, areas, self._directory)
         add_agents(app, self._settings, rooms)
 
-        async def on_rebalance_complete(_: Any, **__: Any) -> None:
+        async def on_rebalance_complete(*_: Any, **__: Any) -> None:
             await rooms.rebalanced()
 
         app.on_rebalance_complete.connect(on_rebalance_complete)

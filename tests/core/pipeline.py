@@ -79,7 +79,9 @@ class Pipeline:
         self.register_ms = 0
         self.outputs: dict[str, list[Row]] = defaultdict(list)
 
-    def produce(self, topic: str, key: bytes | None, value: bytes | None, timestamp: int, partition: int = BY_KEY) -> None:
+    def produce(
+        self, topic: str, key: bytes | None, value: bytes | None, timestamp: int, partition: int = BY_KEY
+    ) -> None:
         """Appends a record to its partition's log."""
         home = partition if partition >= 0 else partition_of(key or b"", self.partitions)
         log = self.logs[topic, home]

@@ -31,7 +31,9 @@ def _pipeline(files: Files, directory: Path, partitions: int, seed: int | None) 
     )
 
 
-def _differences(expected: dict[str, list[dict[str, object]]], pipeline: Pipeline, tables: tuple[str, ...]) -> list[str]:
+def _differences(
+    expected: dict[str, list[dict[str, object]]], pipeline: Pipeline, tables: tuple[str, ...]
+) -> list[str]:
     views = pipeline.views()
     return [text for table in tables for text in compare_rows(table, expected[table], views[table])]
 
@@ -47,9 +49,7 @@ def test_golden_cases(case: Path, partitions: int) -> None:
 
 @SETTINGS
 @given(seed=st.integers(0, 2**32), partitions=st.integers(1, 4), split=st.none() | st.integers(0, 2**32))
-def test_any_input_gives_the_naive_checkers_rows(
-    tmp_path: Path, seed: int, partitions: int, split: int | None
-) -> None:
+def test_any_input_gives_the_naive_checkers_rows(tmp_path: Path, seed: int, partitions: int, split: int | None) -> None:
     """Whatever comes in, in whatever batches, over however many partitions: what SPEC's naive reading says."""
     files = random_input(seed)
     pipeline = _pipeline(files, tmp_path, partitions, split)

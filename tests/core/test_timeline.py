@@ -1,14 +1,14 @@
 """Timelines against a plain dictionary, short and long."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core import timeline
+from streams.core import keys, timeline
 from streams.core.directory import NO_ATTRIBUTES
+from streams.core.step import Step
 from streams.core.timeline import StoredScan, Timeline, scans_of, unpack_starts
 from tests.core.pipeline import CLOCK, DAY_MS, MemoryState
-from streams.core.step import Step
-import pytest
 
 PERSON = bytes(range(16))
 BASE_MS = 1_634_144_400_000
@@ -76,7 +76,7 @@ def _stored(state: MemoryState) -> list[StoredScan]:
         return []
     if head[:1] == b"\0":
         return list(scans_of(head[1:]))
-    chunks = [state.get(timeline.keys.person_chunk(PERSON, *start)) or b"" for start in unpack_starts(head)]
+    chunks = [state.get(keys.person_chunk(PERSON, *start)) or b"" for start in unpack_starts(head)]
     return [scan for chunk in chunks for scan in scans_of(chunk)]
 
 

@@ -1,0 +1,44 @@
+"""Inputs through the real thing: broker, workers, sink, ClickHouse; and every way law 1 allows to vary them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SettingsFactory
+from tests.golden.compare import CELL_KEYS, DATA, compare, compare_views
+from tests.oracle.events import random_input, shuffled, tripled
+from tests.oracle.naive import naive_views
+from tests.pipeline.running import run_stack
+
+TABLES = ("scans", "cases", "rejects", *CELL_KEYS)
+VIEWS = ("scans", "cases", *CELL_KEYS)
+CASES = sorted(path for path in DATA.iterdir() if path.is_dir() and not path.name.startswith("16"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_golden_cases_on_the_real_thing(case: Path, settings: SettingsFactory, tmp_path: Path) -> None:
+    """Every golden case comes out of ClickHouse as SPEC gives it."""
+    run_stack(settings, case / "in", tmp_path / "out")
+    assert not compare(case, tmp_path / "out", TABLES)
+
+
+VARIANTS = {
+    "1 partition, 1 worker, in order": (1, 1, "once"),
+    "12 partitions, 3 workers, shuffled": (12, 3, "shuffled"),
+    "12 partitions, 1 worker, three times and shuffled": (12, 1, "tripled"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_partitions_workers_order_and_copies_change_no_view(
+    variant: str, settings: SettingsFactory, tmp_path: Path
+) -> None:
+    """Law 1 on the real broker: the naive checker's views, however the input is spread, ordered and repeated."""
+    partitions, workers, how = VARIANTS[variant]
+    files = random_input(4711, order_free=True)
+    expected = naive_views(files)
+    sent = {"once": files, "shuffled": shuffled(files, 1), "tripled": shuffled(tripled(files), 2)}[how]
+    sent.write(tmp_path / "in")
+    run_stack(settings, tmp_path / "in", tmp_path / "out", partitions=partitions, workers=workers)
+    assert not compare_views(expected, tmp_path / "out", TABLES if how == "once" else VIEWS)
+    assert expected["scans"], "an input without accepted scans proves nothing"
