@@ -39,10 +39,10 @@ log = logs.get("worker")
 class _RawSchema(faust.Schema[Any, Any]):
     """Keeps Faust from decoding: the message's value is already what the agent takes."""
 
-    def loads_key(self, _app: Any, message: Any, **_: Any) -> Any:
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - Faust passes it by name
         return message.key
 
-    def loads_value(self, _app: Any, message: Any, **_: Any) -> Any:
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002 - same
         return message.value
 
 
