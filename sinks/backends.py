@@ -13,8 +13,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from sinks.tables import TABLES, TableSpec
-from truyvet.config import Settings
+from sinks.tables import CLICKHOUSE_TYPES, TABLES, TableSpec
+from truyvet.config import ConfigError, Settings
 
 ColumnValues = list[Any] | npt.NDArray[Any]
 """One column's values: texts, lists and nullable values as a list; plain numbers as an array (or a list)."""
@@ -81,6 +81,7 @@ class Backend(Reader, Protocol):
 
         Raises:
             StorageError: ClickHouse refused or is away.
+            ConfigError: a table that is there has other columns.
         """
         ...
 
@@ -119,6 +120,24 @@ def checked_columns(spec: TableSpec, columns: Columns) -> Iterator[tuple[str, Co
     assert set(columns) == set(names), f"columns of {spec.name}: {sorted(set(columns) ^ set(names))}"
     assert len({len(values) for values in columns.values()}) == 1, f"columns of {spec.name} differ in length"
     return ((name, columns[name]) for name in names)
+
+
+def check_columns(database: str, found: Iterable[tuple[str, str, str]]) -> None:
+    """Compares the tables that are there with the registry; ``found`` are (table, column, type).
+
+    Raises:
+        ConfigError: a table is of another version of the pipeline.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    for table, name, clickhouse_type in found:
+        columns.setdefault(table, {})[name] = clickhouse_type
+    for spec in TABLES.values():
+        wanted = {column.name: CLICKHOUSE_TYPES[column.type] for column in spec.columns}
+        if columns.get(spec.name) != wanted:
+            raise ConfigError(
+                f"TRUYVET_DATABASE: table {database}.{spec.name} has not the columns of this version;"
+                " restate into a new database (and a new topic prefix)"
+            )
 
 
 def area_rows() -> Iterable[tuple[str, str, str, str, str, int]]:
@@ -171,6 +190,7 @@ __all__ = [
     "StorageError",
     "area_rows",
     "as_list",
+    "check_columns",
     "checked_columns",
     "open_backend",
 ]

@@ -233,6 +233,7 @@ class Consuming:
         self._batch = self._new_batch()
         self._stored.clear()
         self._committed.clear()
+        self._status.forget_positions()
         self._paused = False
 
     def _on_error(self, error: KafkaError) -> None:

@@ -32,6 +32,11 @@ def create_table(database: str, spec: TableSpec) -> str:
     )
 
 
+def columns_of(database: str) -> str:
+    """The query for the columns that are there: table, name, type."""
+    return f"SELECT table, name, type FROM system.columns WHERE database = '{database}'"
+
+
 def statements(database: str) -> Iterator[str]:
     """Everything that a new or an older database needs, in order; each may be repeated."""
     place = quoted(database)

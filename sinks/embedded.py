@@ -8,6 +8,7 @@ One process at a time owns the folder (chDB locks it); in it, one connection wri
 good, answers queries. They do not wait for each other.
 """
 
+import io
 import json
 import threading
 import uuid
@@ -26,6 +27,7 @@ from sinks.backends import (
     Rows,
     StorageError,
     area_rows,
+    check_columns,
     checked_columns,
 )
 from sinks.readonly import check_read_only
@@ -99,6 +101,7 @@ class ChdbBackend(Closing):
         """Makes database, tables and views that are missing, and fills in the administrative list."""
         for statement in ddl.statements(self._database):
             self._command(statement)
+        check_columns(self._database, self._rows(ddl.columns_of(self._database)))
         rows = list(area_rows())
         (stored,) = self._values(f"SELECT count() FROM {self._table(ddl.AREAS_TABLE)} FINAL")
         if stored != len(rows):
@@ -190,17 +193,23 @@ class ChdbBackend(Closing):
                 raise StorageError(_first(error)) from error
 
     def _values(self, sql: str) -> list[Any]:
-        """The first column; numbers as numbers."""
-        answer = json.loads(self._command(f"{sql} SETTINGS output_format_json_quote_64bit_integers = 0"))
-        return [row[0] for row in answer["data"]]
+        """The first column."""
+        return [row[0] for row in self._rows(sql)]
+
+    def _rows(self, sql: str) -> list[Any]:
+        """Rows of a query of our own; numbers as numbers."""
+        rows: list[Any] = json.loads(self._command(f"{sql} SETTINGS output_format_json_quote_64bit_integers = 0"))[
+            "data"
+        ]
+        return rows
 
     def _insert(self, table: str, names: Sequence[str], blocks: Sequence[pa.RecordBatch]) -> None:
         columns = ", ".join(map(ddl.quoted, names))
-        stream = pa.BufferOutputStream()
+        stream = io.BytesIO()
         with pa.ipc.new_stream(stream, blocks[0].schema) as writer:
             for block in blocks:
                 writer.write_batch(block)
-        body = stream.getvalue().to_pybytes()
+        body = stream.getvalue()
         with self._write_lock:
             try:
                 statement = f"INSERT INTO {self._table(table)} ({columns})"

@@ -25,6 +25,7 @@ from sinks.backends import (
     StorageError,
     area_rows,
     as_list,
+    check_columns,
     checked_columns,
 )
 from sinks.readonly import check_read_only
@@ -62,6 +63,7 @@ class ClickHouseBackend(Closing):
         """Makes database, tables and views that are missing, and fills in the administrative list."""
         for statement in ddl.statements(self._database):
             self._write(statement)
+        check_columns(self._database, self._write(ddl.columns_of(self._database)))
         rows = list(area_rows())
         ((stored,),) = self._write(f"SELECT count() FROM {self._table(ddl.AREAS_TABLE)} FINAL")
         if stored != len(rows):

@@ -89,6 +89,11 @@ class Status:
                 self._moved = time.monotonic()
             offsets[partition] = offset
 
+    def forget_positions(self) -> None:
+        """The partitions are no longer this sink's; what it knows of them may be out of date."""
+        with self._lock:
+            self._committed.clear()
+
     def lag(self, lag: Mapping[tuple[str, int], int]) -> None:
         """Records there and not yet stored, of all partitions this sink has now."""
         with self._lock:

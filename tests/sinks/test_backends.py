@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,10 +14,11 @@ import pytest
 from schemas.areas import load_areas
 from sinks.backends import Backend, Columns, StorageError, open_backend
 from sinks.columns import decoder_of
-from sinks.tables import TABLES
+from sinks.ddl import statements
+from sinks.tables import TABLES, Column, ColumnType
 from sinks.views import VIEWS
 from tests.sinks import data
-from truyvet.config import Settings
+from truyvet.config import ConfigError, Settings
 
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 
@@ -230,6 +232,21 @@ def test_wrong_columns_are_our_own_bug(backend: Backend) -> None:
     del columns["lat"]
     with pytest.raises(AssertionError, match="lat"):
         backend.insert("scans", columns)
+
+
+def test_a_table_of_another_version_is_a_wrong_setting(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that another version made is not written to: one sentence names the setting."""
+    spec = TABLES["scans"]
+    changed = replace(spec, columns=(*spec.columns, Column("weather", ColumnType.TEXT)))
+    monkeypatch.setattr("sinks.backends.TABLES", {**TABLES, "scans": changed})
+    with pytest.raises(ConfigError, match=r"TRUYVET_DATABASE.*scans"):
+        backend.ensure_schema()
+
+
+def test_the_schema_is_the_one_that_was_agreed() -> None:
+    """The statements are those of the committed file: a name or type that lasts does not change by accident."""
+    agreed = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+    assert "".join(f"{statement};\n" for statement in statements("checkin")) == agreed
 
 
 def test_a_server_that_is_away_is_a_storage_error() -> None:
