@@ -23,10 +23,10 @@ def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], st
     decoded = [decode_case(record.value) for record in records]
     counting: dict[bytes, intake.Timed[CaseIn]] = {}
     for timed in intake.admit(step, room, CASES, records, decoded):
-        fault = _fault(room, timed)
-        if fault is not None:
+        reason, detail = _fault(room, timed)
+        if reason:
             step.count("rejected")
-            intake.reject(step, room, CASES, timed.record, reason=fault[0], detail=fault[1])
+            intake.reject(step, room, CASES, timed.record, reason=reason, detail=detail)
             continue
         event = timed.event
         key = keys.case_report(event.case_id.encode(), bytes.fromhex(event.person_id))
@@ -57,11 +57,11 @@ def _unpack(packed: bytes | None) -> tuple[int, bytes] | None:
     return _REPORTED.unpack_from(packed)[0], packed[_REPORTED.size :]
 
 
-def _fault(room: RoomPartition, timed: intake.Timed[CaseIn]) -> tuple[str, str] | None:
-    """(reason, detail) of a report that cannot count; the order is SPEC's."""
+def _fault(room: RoomPartition, timed: intake.Timed[CaseIn]) -> tuple[str, str]:
+    """(reason, detail) of a report that cannot count, in SPEC's order; two empty texts if it can."""
     event = timed.event
     fault = intake.time_fault(event.reported_ms, timed.now_ms, CASE_AGE_MS_MAX)
-    if fault is not None or event.status == "withdrawn":
+    if fault[0] or event.status == "withdrawn":
         return fault
     if event.ruleset not in room.rulesets:
         return reasons.UNKNOWN_RULESET, f"known are {', '.join(sorted(room.rulesets))}"
@@ -70,4 +70,4 @@ def _fault(room: RoomPartition, timed: intake.Timed[CaseIn]) -> tuple[str, str] 
     ends = anchored or event.infectious_to_ms is not None or event.isolated_ms is not None
     if not (begins and ends):
         return reasons.SCHEMA_VIOLATION, "onset_at or sampled_at is needed, or the infectious period itself"
-    return None
+    return "", ""

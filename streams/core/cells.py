@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streams.core import keys, wire
-from streams.core.step import StateReader, Step
+from streams.core.step import BY_KEY, KAFKA_TIMESTAMP_MIN_MS, StateReader, Step
 from streams.core.times import LocalClock
 
 _ENTRY = struct.Struct("<qIII")
@@ -36,11 +36,6 @@ _COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
 _ONE: Final = (1, 1 << _COUNT_BITS, 1 << 2 * _COUNT_BITS)
 """One scan of each direction, in a number that holds the three counts of a step: half the cost of a list."""
 STEP_RECORDS_MAX: Final = _COUNT_MASK
-
-
-def _counts(packed: int) -> tuple[int, int, int]:
-    """(ins, outs, passes) of a packed number."""
-    return packed & _COUNT_MASK, packed >> _COUNT_BITS & _COUNT_MASK, packed >> 2 * _COUNT_BITS
 
 
 @dataclass(slots=True)
@@ -90,8 +85,14 @@ class Tally:
 
 def _merge(packed: bytes, added: dict[int, int]) -> tuple[bytes, dict[int, tuple[int, int, int]]]:
     """The value with ``added`` counted in, and the cells that changed."""
-    changed = {time_ms: _counts(counts) for time_ms, counts in added.items()}
+    changed = {
+        time_ms: (counts & _COUNT_MASK, counts >> _COUNT_BITS & _COUNT_MASK, counts >> 2 * _COUNT_BITS)
+        for time_ms, counts in added.items()
+    }
     if not packed:
+        if len(changed) == 1:
+            [(time_ms, counts)] = changed.items()
+            return _ENTRY.pack(time_ms, *counts), changed
         return b"".join([_ENTRY.pack(time_ms, *changed[time_ms]) for time_ms in sorted(changed)]), changed
     entries = {time_ms: (ins, outs, passes) for time_ms, ins, outs, passes in _ENTRY.iter_unpack(packed)}
     for time_ms, (ins, outs, passes) in changed.items():
@@ -103,38 +104,43 @@ def _merge(packed: bytes, added: dict[int, int]) -> tuple[bytes, dict[int, tuple
 
 def store(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:
     """Adds a tally to the stored cells and emits every changed cell, full value, and new venue marks."""
+    tally.timestamp_ms = max(tally.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
     _store_ward_minutes(tally, step, state, part)
     _store_venue_hours(tally, step, state, part)
     _store_area_days(tally, step, state, part)
 
 
 def _store_ward_minutes(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:
+    emit, changes, number, timestamp_ms = step.to("aggregates").append, step.changes, step.number, tally.timestamp_ms
+    ward_minute = wire.ward_minute
     state_keys = [keys.ward_hour(ward, hour_ms) for ward, hour_ms in tally.ward_hours]
     stored = state.get_many(state_keys)
     for ((ward, _), added), key, packed in zip(tally.ward_hours.items(), state_keys, stored, strict=True):
-        step.changes[key], changed = _merge(packed or b"", added)
+        changes[key], changed = _merge(packed or b"", added)
         for minute_ms, counts in changed.items():
-            out_key, value = wire.ward_minute(minute_ms, ward, part, counts, step.number)
-            step.emit("aggregates", out_key, value, tally.timestamp_ms)
+            emit((*ward_minute(minute_ms, ward, part, counts, number), BY_KEY, timestamp_ms))
 
 
 def _store_venue_hours(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:
+    emit, changes, number, timestamp_ms = step.to("aggregates").append, step.changes, step.number, tally.timestamp_ms
+    mark, venue_hour = step.to("venue-marks").append, wire.venue_hour
     state_keys = [keys.venue_day(venue_id, day) for venue_id, day in tally.venue_days]
     stored = state.get_many(state_keys)
     for ((venue_id, day), added), key, packed in zip(tally.venue_days.items(), state_keys, stored, strict=True):
         old = packed or b"\0"
         split = 1 + old[0] * AREA_BYTES
-        marked = split_areas(old[1:split])
-        fresh = [area for area in tally.venue_areas[venue_id, day] if area not in marked]
-        for area in fresh:
-            step.emit("venue-marks", venue_id, wire.venue_mark(venue_id, day, area), tally.timestamp_ms)
-        # Past the limit an area is marked again with each step: the venue room knows it already.
-        areas = (old[1:split] + b"".join(fresh))[: AREAS_PER_VENUE_DAY_MAX * AREA_BYTES]
+        areas = old[1:split]
+        marked = split_areas(areas)
+        for area in tally.venue_areas[venue_id, day]:
+            if area not in marked:
+                mark((venue_id, wire.venue_mark(venue_id, day, area), BY_KEY, timestamp_ms))
+                # Past the limit an area is marked again with each step: the venue room knows it already.
+                if len(areas) < AREAS_PER_VENUE_DAY_MAX * AREA_BYTES:
+                    areas += area
         entries, changed = _merge(old[split:], added)
-        step.changes[key] = b"%c%b%b" % (len(areas) // AREA_BYTES, areas, entries)
+        changes[key] = b"%c%b%b" % (len(areas) // AREA_BYTES, areas, entries)
         for hour_ms, counts in changed.items():
-            out_key, value = wire.venue_hour(hour_ms, venue_id, part, counts, step.number)
-            step.emit("aggregates", out_key, value, tally.timestamp_ms)
+            emit((*venue_hour(hour_ms, venue_id, part, counts, number), BY_KEY, timestamp_ms))
 
 
 def _store_area_days(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:

@@ -116,13 +116,13 @@ def admit(
             yield Timed(event, record, now_of(record))
 
 
-def time_fault(event_ms: int, now_ms: int, age_ms_max: int) -> tuple[str, str] | None:
-    """(reason, detail) where an event's time lies too far ahead of or behind its record's."""
+def time_fault(event_ms: int, now_ms: int, age_ms_max: int) -> tuple[str, str]:
+    """(reason, detail) of an event whose time lies too far ahead of or behind its record's; else two empty texts."""
     if event_ms > now_ms + FUTURE_MS_MAX:
         return reasons.IN_FUTURE, f"{(event_ms - now_ms) // 1000} s ahead of its record"
     if event_ms < now_ms - age_ms_max:
         return reasons.TOO_OLD, f"{(now_ms - event_ms) // 86_400_000} days before its record"
-    return None
+    return "", ""
 
 
 def resolve_origin(step: Step, origin: bytes | None, partition: int, timestamp_ms: int) -> None:

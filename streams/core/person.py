@@ -11,8 +11,8 @@ from streams.core.decode import decode_scans, decode_venue
 from streams.core.directory import CATEGORY_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import person_head
-from streams.core.room import RoomPartition
-from streams.core.step import InRecord, StateReader, Step, header, newest_ms
+from streams.core.room import FUTURE_MS_MAX, RoomPartition
+from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, InRecord, StateReader, Step, header, newest_ms
 from streams.core.timeline import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan, Timeline
 from streams.core.waiting import WaitingScan
 
@@ -31,6 +31,7 @@ class _Batch:
         self.state = state
         self.timelines: dict[str, Timeline] = {}
         self.tally = cells.Tally()
+        self.emit_enriched = step.to("enriched").append
 
     def open(self, persons: Sequence[str]) -> None:
         """Reads the heads of these persons' timelines at once."""
@@ -58,7 +59,7 @@ class _Batch:
             (CATEGORY_BYTES[category], province, district, ward, lat, lon),
             self.step.number,
         )
-        self.step.emit("enriched", key, value, now_ms, self.room.partition)
+        self.emit_enriched((key, value, self.room.partition, max(now_ms, KAFKA_TIMESTAMP_MIN_MS)))
         self.tally.timestamp_ms = now_ms
         self.tally.add(scan.venue_id, scan.attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock)
 
@@ -72,47 +73,46 @@ def take_scans(
     decoded = decode_scans([record.value for record in records])
     admitted = list(intake.admit(step, room, SCANS, records, decoded))
     batch.open([timed.event.person_id for timed in admitted])
-    for timed in admitted:
-        _take_scan(batch, timed, venues)
+    outcomes = [_take_scan(batch, timed, venues) for timed in admitted]
     batch.close()
+    for outcome in set(outcomes):
+        step.count(outcome, outcomes.count(outcome))
     if sum(step.counts.values()) != len(records):
         raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
     return step
 
 
-def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) -> None:
+def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) -> str:
+    """Takes one admitted scan; returns its outcome."""
     room, step = batch.room, batch.step
     event, record, now_ms = timed
-    fault = intake.time_fault(event.occurred_ms, now_ms, room.retention_ms)
-    if fault:
-        step.count("rejected")
-        intake.reject(step, room, SCANS, record, reason=fault[0], detail=fault[1])
-        return
+    occurred_ms = event.occurred_ms
+    if not now_ms - room.retention_ms <= occurred_ms <= now_ms + FUTURE_MS_MAX:
+        reason, detail = intake.time_fault(occurred_ms, now_ms, room.retention_ms)
+        intake.reject(step, room, SCANS, record, reason=reason, detail=detail)
+        return "rejected"
     timeline = batch.timelines[event.person_id]
     scan_id, code = event.scan_id.encode(), event.venue_id.encode()
     direction, source = DIRECTION_CODE[event.direction], SOURCE_CODE[event.source]
     held = timeline.find(scan_id)
     if held is not None:
-        if held.same_event(event.occurred_ms, direction, source, code):
-            step.count("duplicate")
-        else:
-            step.count("rejected")
-            detail = "the scan processed first under this scan_id says otherwise"
-            intake.reject(step, room, SCANS, record, reason=reasons.CONFLICTING_DUPLICATE, detail=detail)
-        return
+        if held.same_event(occurred_ms, direction, source, code):
+            return "duplicate"
+        detail = "the scan processed first under this scan_id says otherwise"
+        intake.reject(step, room, SCANS, record, reason=reasons.CONFLICTING_DUPLICATE, detail=detail)
+        return "rejected"
     found = venues.resolve(code)
-    venue_id, attributes = found or (code, NO_ATTRIBUTES)
-    scan = StoredScan(event.occurred_ms, direction, source, found is None, scan_id, code, venue_id, attributes)
     if found is None:
-        step.count("waiting")
+        scan = StoredScan(occurred_ms, direction, source, True, scan_id, code, code, NO_ATTRIBUTES)  # noqa: FBT003 - by position: half the time
         _wait(batch, record, scan, bytes.fromhex(event.person_id), now_ms)
-    else:
-        step.count("accepted")
-        batch.accept(event.person_id, scan, timeline.areas_of_day(event.occurred_ms, room.clock), now_ms)
-        if record.headers:
-            origin = header(record.headers, intake.HEADER_ORIGIN)
-            intake.resolve_origin(step, origin, room.partition, now_ms)
+        timeline.add(scan, room.clock)
+        return "waiting"
+    scan = StoredScan(occurred_ms, direction, source, False, scan_id, code, *found)  # noqa: FBT003 - same
+    batch.accept(event.person_id, scan, timeline.areas_of_day(occurred_ms, room.clock), now_ms)
     timeline.add(scan, room.clock)
+    if record.headers:
+        intake.resolve_origin(step, header(record.headers, intake.HEADER_ORIGIN), room.partition, now_ms)
+    return "accepted"
 
 
 def _wait(batch: _Batch, record: InRecord, scan: StoredScan, person: bytes, now_ms: int) -> None:

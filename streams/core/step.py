@@ -39,13 +39,11 @@ class Record(NamedTuple):
     headers: Headers = ()
 
 
-class Message(NamedTuple):
-    """An output record without headers; ``partition`` may be ``BY_KEY``, ``timestamp`` is epoch ms."""
+Message = tuple[bytes | None, bytes | None, int, int]
+"""An output record without headers: key, value, partition (or ``BY_KEY``), timestamp in epoch ms.
 
-    key: bytes | None
-    value: bytes | None
-    partition: int
-    timestamp: int
+A plain tuple: a step makes three for each scan.
+"""
 
 
 class Forward(NamedTuple):
@@ -96,8 +94,14 @@ class Step:
 
     def emit(self, topic: str, key: bytes | None, value: bytes, timestamp_ms: int, partition: int = BY_KEY) -> None:
         """Adds one output record; ``topic`` is the name without prefix."""
-        timestamp_ms = max(timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
-        self.outputs.setdefault(topic, []).append(Message(key, value, partition, timestamp_ms))
+        self.to(topic).append((key, value, partition, max(timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)))
+
+    def to(self, topic: str) -> list[Message]:
+        """The output records of ``topic``, to be appended to."""
+        messages = self.outputs.get(topic)
+        if messages is None:
+            messages = self.outputs[topic] = []
+        return messages
 
     def count(self, outcome: str, amount: int = 1) -> None:
         """Counts records by outcome: every record of a batch has exactly one."""

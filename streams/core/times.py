@@ -91,11 +91,11 @@ def parse_ms(text: str) -> int:
     return MINUTES[text[:16]] + RESTS[text[16:]]
 
 
-class _MinuteTexts(dict[int, str]):
+class _MinuteTexts(dict[int, bytes]):
     """Minutes since the epoch to ``2021-10-14T01:15:``."""
 
-    def __missing__(self, minute: int) -> str:
-        result = (_EPOCH + timedelta(minutes=minute)).isoformat()[:17]
+    def __missing__(self, minute: int) -> bytes:
+        result = (_EPOCH + timedelta(minutes=minute)).isoformat()[:17].encode()
         if len(self) >= _MEMO_ENTRIES_MAX:
             self.clear()
         self[minute] = result
@@ -105,10 +105,27 @@ class _MinuteTexts(dict[int, str]):
 _MINUTE_TEXTS: Final = _MinuteTexts()
 
 
-def format_ms(ms: int) -> str:
+class _RestTexts(dict[int, bytes]):
+    """Milliseconds of a minute to ``30.000Z``; at most 60,000 of them."""
+
+    def __missing__(self, rest_ms: int) -> bytes:
+        self[rest_ms] = result = b"%02d.%03dZ" % divmod(rest_ms, 1000)
+        return result
+
+
+_REST_TEXTS: Final = _RestTexts()
+
+
+def format_bytes(ms: int) -> bytes:
     """``2021-10-14T01:15:30.000Z`` of epoch milliseconds; beyond the calendar, its nearest day's."""
-    minute, rest_ms = divmod(min(max(ms, _FIRST_MS), _LAST_MS), MINUTE_MS)
-    return f"{_MINUTE_TEXTS[minute]}{rest_ms // 1000:02d}.{rest_ms % 1000:03d}Z"
+    if not _FIRST_MS <= ms <= _LAST_MS:
+        ms = min(max(ms, _FIRST_MS), _LAST_MS)
+    return _MINUTE_TEXTS[ms // MINUTE_MS] + _REST_TEXTS[ms % MINUTE_MS]
+
+
+def format_ms(ms: int) -> str:
+    """``format_bytes`` as text."""
+    return format_bytes(ms).decode()
 
 
 class LocalClock:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from streams.core.inbound import CaseIn
-from streams.core.times import format_ms
+from streams.core.times import format_bytes, format_ms
 
 _ENRICHED: Final = (
     b'{"scan_id":"%b","person_id":"%b","venue_id":"%b","venue_code":"%b","direction":"%b","occurred_at":"%b",'
@@ -35,11 +35,6 @@ PAYLOAD_BYTES_MAX = 2 * 1024 * 1024
 """A longer payload is kept up to here, and the detail says so: a reject must itself fit a record."""
 
 
-def time_bytes(time_ms: int) -> bytes:
-    """``format_ms`` as bytes."""
-    return format_ms(time_ms).encode()
-
-
 def enriched(
     ids: tuple[bytes, bytes, bytes, bytes],
     direction: bytes,
@@ -53,7 +48,7 @@ def enriched(
     return _ENRICHED % (
         *ids,
         direction,
-        time_bytes(occurred_ms),
+        format_bytes(occurred_ms),
         source,
         category,
         province,
@@ -69,7 +64,7 @@ def ward_minute(
     minute_ms: int, ward: bytes, part: bytes, counts: tuple[int, int, int], revision: int
 ) -> tuple[bytes, bytes]:
     """(key, value) of a ward_minute cell; ``counts`` are ins, outs, passes."""
-    minute = time_bytes(minute_ms)
+    minute = format_bytes(minute_ms)
     return (
         b"ward_minute|%b|%b|%b" % (minute, ward, part),
         _WARD_MINUTE % (minute, ward, part, sum(counts), *counts, revision),
@@ -80,7 +75,7 @@ def venue_hour(
     hour_ms: int, venue_id: bytes, part: bytes, counts: tuple[int, int, int], revision: int
 ) -> tuple[bytes, bytes]:
     """(key, value) of a venue_hour cell; ``counts`` are ins, outs, passes."""
-    hour = time_bytes(hour_ms)
+    hour = format_bytes(hour_ms)
     return (
         b"venue_hour|%b|%b|%b" % (hour, venue_id, part),
         _VENUE_HOUR % (hour, venue_id, part, sum(counts), *counts, revision),

@@ -108,7 +108,7 @@ class TransactionalProducer:
         for forward in step.forwards:
             self._produce_forward(forward)
         timestamp_ms = max(step.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
-        changes = [Message(key, value, self._partition, timestamp_ms) for key, value in step.changes.items()]
+        changes = [(key, value, self._partition, timestamp_ms) for key, value in step.changes.items()]
         self._produce(self._topic(self._changelog), changes)
 
     def _produce(self, topic: str, messages: Iterable[Message]) -> None:

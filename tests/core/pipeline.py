@@ -145,11 +145,11 @@ class Pipeline:
             log = self.logs[forward.topic, forward.partition]
             log.append(Record(len(log), forward.timestamp, forward.key, forward.value, forward.headers))
         for topic, messages in step.outputs.items():
-            for message in messages:
+            for key, value, partition, timestamp_ms in messages:
                 if topic == "venue-marks":
-                    self.produce(topic, message.key, message.value, message.timestamp, message.partition)
+                    self.produce(topic, key, value, timestamp_ms, partition)
                 else:
-                    self.outputs[topic].append(json.loads(message.value or b""))
+                    self.outputs[topic].append(json.loads(value or b""))
 
     def views(self) -> dict[str, list[Row]]:
         """The final rows of every table: of each key the one with the highest revision."""
