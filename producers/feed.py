@@ -30,7 +30,7 @@ def make_producer(settings: Settings) -> Producer:
             "enable.idempotence": True,
             "acks": "all",
             "compression.type": "lz4",
-            "linger.ms": 20,
+            "linger.ms": 100,
             "batch.size": 1_000_000,
             "queue.buffering.max.messages": _QUEUE_MESSAGES_MAX,
             "delivery.report.only.error": True,

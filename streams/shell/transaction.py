@@ -47,7 +47,7 @@ class TransactionalProducer:
                 "transaction.timeout.ms": 60_000,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
-                "linger.ms": 5,
+                "linger.ms": 500,  # a commit sends at once what is left; until then batches may fill
                 "batch.size": 1_000_000,
                 "batch.num.messages": 100_000,
                 "message.max.bytes": MESSAGE_BYTES_MAX,
