@@ -93,7 +93,10 @@ class KafkaBroker(Server):
         config = self._write_config()
         if not (self.directory / "data" / "meta.properties").exists():
             self._format(config)
-        return [*_java(f"-Xms128m -Xmx{self._heap_mib}m -XX:+UseG1GC"), "kafka.Kafka", str(config)]
+        # A local broker lives for minutes on cores it shares: the optimising compiler took more CPU time than
+        # handling the requests did, and gave nothing back.
+        options = f"-Xms128m -Xmx{self._heap_mib}m -XX:+UseG1GC -XX:TieredStopAtLevel=1"
+        return [*_java(options), "kafka.Kafka", str(config)]
 
     def _write_config(self) -> Path:
         config = self.directory / "server.properties"

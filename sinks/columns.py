@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 
 from sinks.backends import Columns, ColumnValues
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic

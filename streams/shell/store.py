@@ -21,8 +21,8 @@ STALE_SECONDS_MAX: Final = 12 * 3600
 """Half of the changelog's ``delete.retention.ms``: an older store could have missed tombstones."""
 
 _LOCAL: Final = b"~local"
-_WRITE_BUFFER_BYTES: Final = 8 * 1024 * 1024
-_CACHE_GENERATION_BYTES: Final = 8 * 1024 * 1024
+_WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+_CACHE_GENERATION_BYTES: Final = 6 * 1024 * 1024
 _BLOCK_CACHE_BYTES: Final = 64 * 1024 * 1024
 _ENTRY_OVERHEAD_BYTES: Final = 150
 

@@ -6,6 +6,8 @@ under way and leave.
 
 import argparse
 import asyncio
+import contextlib
+import ctypes
 import fcntl
 import gc
 import logging
@@ -29,9 +31,10 @@ from truyvet.http import HttpService
 
 _SLOTS_MAX = 256
 _STUCK_SECONDS = 60.0
+_M_ARENA_MAX = -8
 _GC_THRESHOLDS = (200_000, 20, 50)
 _STOP_SECONDS_MAX = 10.0
-_FETCH_BYTES_MAX = 4 * 1024 * 1024
+_FETCH_BYTES_MAX = 1024 * 1024
 
 log = logs.get("worker")
 
@@ -74,7 +77,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=_FETCH_BYTES_MAX,
         consumer_group_instance_id=settings.worker_id or None,
-        stream_buffer_maxsize=8,
+        stream_buffer_maxsize=2,
         stream_wait_empty=True,
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -200,6 +203,12 @@ def _tune_garbage_collection() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
+def _share_heap() -> None:
+    """Lets glibc's threads share two heaps: with one each, a hundred threads keep what they once used."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 2)
+
+
 def claim_directory(settings: Settings) -> Path:
     """A folder for this worker alone, held by a lock that dies with the process.
 
@@ -233,6 +242,7 @@ def run(_: argparse.Namespace) -> int:
     logs.configure(settings)
     logging.getLogger("faust").setLevel(logging.WARNING)
     directory = claim_directory(settings)
+    _share_heap()
     status = asyncio.run(Worker(settings, directory).run())
     # Threads of libraries that never end must not hold the process.
     logging.shutdown()
