@@ -64,14 +64,20 @@ class TopicSpec:
         return options
 
 
-# A dead letter holds another record whole, in base64; a state value holds all that is open for one key.
+# What comes in may be far too large and still deserves its row in rejects; a dead letter holds another record
+# whole, in base64; a state value holds all that is open for one key.
 _LARGE_BYTES = 4 * _MIB
 
+
+def _in(name: str, key: str, cleanup: Cleanup, retention_days: int | None) -> TopicSpec:
+    return TopicSpec(name, key, "in", True, cleanup, retention_days, _LARGE_BYTES)  # noqa: FBT003 - every input is public
+
+
 TOPICS: tuple[TopicSpec, ...] = (
-    TopicSpec("scans", "person_id", "in", public=True, cleanup="delete", retention_days=30),
-    TopicSpec("venues", "venue_id", "in", public=True, cleanup="compact", retention_days=None),
-    TopicSpec("cases", "person_id", "in", public=True, cleanup="delete", retention_days=90),
-    TopicSpec("erasures", "person_id", "in", public=True, cleanup="delete", retention_days=90),
+    _in("scans", "person_id", "delete", 30),
+    _in("venues", "venue_id", "compact", None),
+    _in("cases", "person_id", "delete", 90),
+    _in("erasures", "person_id", "delete", 90),
     TopicSpec("enriched", "person_id", "out", public=True, cleanup="delete", retention_days=28),
     TopicSpec("visits", "venue_id", "out", public=True, cleanup="delete", retention_days=28),
     TopicSpec("case-visits", "venue_id", "internal", public=False, cleanup="delete", retention_days=28),

@@ -12,6 +12,8 @@ from streams.core.step import KAFKA_TIMESTAMP_MIN_MS
 from truyvet.config import Settings
 
 _QUEUE_MESSAGES_MAX: Final = 200_000
+MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""More than the topics take: the broker has the last word, and says it."""
 _POLL_EVERY: Final = 10_000
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.05
 _FLUSH_SECONDS_MAX: Final = 600.0
@@ -34,6 +36,7 @@ def make_producer(settings: Settings) -> Producer:
             "batch.size": 1_000_000,
             "queue.buffering.max.messages": _QUEUE_MESSAGES_MAX,
             "delivery.report.only.error": True,
+            "message.max.bytes": MESSAGE_BYTES_MAX,
         }
     )
 

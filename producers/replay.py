@@ -13,6 +13,7 @@ from pathlib import Path
 
 from producers.feed import Feed, FeedError
 from producers.lines import CASES, ERASURES, SCANS, VENUES, VENUES_LATE, FileKind, read_lines
+from sinks.backends import QueryFailedError, StorageError
 from sinks.client import open_reader
 from sinks.export import export_tables
 from truyvet.config import ConfigError, Settings, load_settings
@@ -39,8 +40,12 @@ def run(args: argparse.Namespace) -> int:
         except FeedError as error:
             print(f"truyvet replay: {error}", file=sys.stderr)
             return 1
-        with open_reader(stack.settings) as reader:
-            rows = export_tables(reader, args.out)
+        try:
+            with open_reader(stack.settings) as reader:
+                rows = export_tables(reader, args.out)
+        except (StorageError, QueryFailedError, OSError) as error:
+            print(f"truyvet replay: {error}", file=sys.stderr)
+            return 1
     print(f"truyvet replay: {sum(rows.values())} rows of {len(rows)} tables in {args.out}", file=sys.stderr)
     return 0
 

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from producers.feed import Feed, FeedError
 from producers.lines import SCANS, VENUES, FileKind, read_lines
+from sinks.backends import QueryFailedError, StorageError
 from sinks.client import open_reader
 from truyvet.config import ConfigError, load_settings
 from truyvet.demo_check import Check, compare_rejects, compare_report
@@ -36,7 +37,7 @@ from truyvet.terminal import console
 INPUT_FOLDER: Final = "input"
 _POLL_SECONDS: Final = 0.5
 _PLAIN_LINE_SECONDS: Final = 5.0
-_RATE_SECONDS: Final = 5.0
+_RATE_SECONDS: Final = 12.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             _print_run(stack, measured, out)
             if args.json:
                 print(json.dumps(_as_json(stack, measured, checks)))
-    except FeedError as error:
+    except (FeedError, StorageError, QueryFailedError) as error:
         print(f"truyvet demo: {error}", file=sys.stderr)
         return 1
     wrong = [check for check in checks if not check.good]

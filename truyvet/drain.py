@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from sinks.tables import SINK_TOPICS
 from streams.core.room import PERSON_ROOM
 from streams.shell.restore import log_consumer, watermarks
 from streams.shell.rooms import TOPICS
@@ -17,7 +18,6 @@ from truyvet.members import fetch
 from truyvet.stack import Stack
 
 _POLL_SECONDS: Final = 0.1
-SINK_TOPICS: Final = ("enriched", "aggregates", "rejects", "venues", "case-states")
 Ends = dict[str, dict[int, int]]
 
 

@@ -33,6 +33,8 @@ _VENUE_MARK: Final = b'{"venue_id":"%b","day":"%b","ward_code":"%b","district_co
 
 PAYLOAD_BYTES_MAX = 2 * 1024 * 1024
 """A longer payload is kept up to here, and the detail says so: a reject must itself fit a record."""
+KEY_BYTES_MAX: Final = 4 * 1024
+"""The same for a key, which may be written as six characters a byte."""
 
 
 def enriched(
@@ -135,6 +137,9 @@ def reject(  # noqa: PLR0913 - a row has that many columns
     if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
         detail = f"{detail}; payload cut from {len(payload)} to {PAYLOAD_BYTES_MAX} bytes"
         payload = payload[:PAYLOAD_BYTES_MAX]
+    if key is not None and len(key) > KEY_BYTES_MAX:
+        detail = f"{detail}; key cut from {len(key)} to {KEY_BYTES_MAX} bytes"
+        key = key[:KEY_BYTES_MAX]
     return _encode(
         Reject(
             topic=topic,

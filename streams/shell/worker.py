@@ -21,6 +21,7 @@ from typing import Any
 import faust
 from yarl import URL
 
+from infra.topics import BrokerAwayError, check_topics
 from schemas.areas import load_areas
 from streams.shell.register import Register
 from streams.shell.rooms import TOPICS, Rooms, die
@@ -150,6 +151,7 @@ class Worker:
         http = HttpService(self._settings.http_host, self._settings.http_port, rooms.progress, self.healthy)
         port = http.start()
         log.info("worker starts", http=f"{self._settings.http_host}:{port}", brokers=self._settings.brokers)
+        await asyncio.to_thread(_require_topics, self._settings)
         register.start(rooms.register_changed)
         ends = await asyncio.to_thread(register.end_offsets)
         await asyncio.to_thread(register.wait_until_read, ends)
@@ -194,6 +196,27 @@ class Worker:
         if stuck_seconds > _STUCK_SECONDS:
             return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"
         return True, f"lag {self._lag} records"
+
+
+def _require_topics(settings: Settings) -> None:
+    """Returns once the broker answers and has every topic as it must be.
+
+    Raises:
+        ConfigError: a topic is missing, or has other settings.
+    """
+    said = False
+    while True:
+        try:
+            missing = check_topics(settings)
+        except BrokerAwayError as error:
+            if not said:
+                log.warning("waits for the broker", error=str(error))
+                said = True
+            time.sleep(1.0)
+        else:
+            break
+    if missing:
+        raise ConfigError(f"TRUYVET_TOPIC_PREFIX: there is no topic {missing[0]}; `truyvet topics create` makes it")
 
 
 def _tune_garbage_collection() -> None:

@@ -58,7 +58,7 @@ def test_production_topics_have_append_time_on_inputs_and_their_retention(settin
         if days is not None:
             assert config["retention.ms"] == str(days * DAY_MS)
         assert int(config["max.message.bytes"]) == (
-            4 * 2**20 if name in {"rejects", "state-person", "state-venue"} else 2**20
+            4 * 2**20 if direction == "in" or name in {"rejects", "state-person", "state-venue"} else 2**20
         )
     assert check_topics(production) == []
     topics = admin_client(production).list_topics(timeout=10).topics

@@ -1,15 +1,20 @@
 """Runs a folder of input files through real processes on the session's broker."""
 
-from collections.abc import Callable
+import json
 from pathlib import Path
+from typing import Any
 
+from producers.feed import Feed
+from producers.lines import SCANS, VENUES, Line, read_lines
 from producers.replay import replay
 from sinks.client import open_reader
 from sinks.export import export_tables
 from tests.conftest import SettingsFactory
+from truyvet.drain import Drain
 from truyvet.stack import Stack
 
-During = Callable[[Stack], None]
+TABLES = ("scans", "venues", "rejects", "ward_minute", "venue_hour", "area_day")
+Rows = dict[str, list[str]]
 
 
 def run_stack(settings: SettingsFactory, directory: Path, out: Path, *, partitions: int = 2, workers: int = 1) -> None:
@@ -18,3 +23,47 @@ def run_stack(settings: SettingsFactory, directory: Path, out: Path, *, partitio
         replay(stack, directory, lambda _: None)
         with open_reader(stack.settings) as reader:
             export_tables(reader, out)
+
+
+def stored_rows(stack: Stack, out: Path) -> Rows:
+    """Every row of every table as text, without its revision, sorted; of rejects also without their place."""
+    with open_reader(stack.settings) as reader:
+        export_tables(reader, out)
+    rows: Rows = {}
+    for table in TABLES:
+        found: list[dict[str, Any]] = [
+            json.loads(line) for line in (out / f"{table}.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
+        for row in found:
+            del row["revision"]
+            if table == "rejects":
+                # A line without a key goes to any partition, so where it stood is not the input's.
+                del row["partition"], row["offset"], row["topic"]
+        rows[table] = sorted(json.dumps(row, sort_keys=True) for row in found)
+    return rows
+
+
+class Feeder:
+    """Sends an input in slices, so that things can happen in between."""
+
+    def __init__(self, stack: Stack, directory: Path) -> None:
+        self._stack = stack
+        self._feed = Feed(stack.settings)
+        self._scans: list[Line] = list(read_lines(directory / SCANS.file_name, SCANS))
+        self._directory = directory
+        self.drain = Drain(stack)
+
+    def register(self) -> None:
+        """Sends the register and waits until every worker has it."""
+        self._feed.send(VENUES.topic, read_lines(self._directory / VENUES.file_name, VENUES))
+        self.drain.wait(self.drain.processed)
+
+    def scans(self, number: int, of: int) -> None:
+        """Sends the slice ``number`` of ``of`` slices of the scans, and does not wait."""
+        size = -(-len(self._scans) // of)
+        self._feed.send(SCANS.topic, self._scans[(number - 1) * size : number * size])
+
+    def settle(self) -> None:
+        """Waits until nothing is left to do anywhere."""
+        self.drain.wait(self.drain.settled)
+        self.drain.close()

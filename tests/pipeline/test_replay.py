@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SettingsFactory
-from tests.golden.compare import CELL_KEYS, DATA, compare, compare_views
+from tests.golden.compare import CELL_KEYS, DATA, compare, compare_views, read_rows
 from tests.oracle.events import random_input, shuffled, tripled
 from tests.oracle.naive import naive_views
 from tests.pipeline.running import run_stack
@@ -42,3 +42,14 @@ def test_partitions_workers_order_and_copies_change_no_view(
     run_stack(settings, tmp_path / "in", tmp_path / "out", partitions=partitions, workers=workers)
     assert not compare_views(expected, tmp_path / "out", TABLES if how == "once" else VIEWS)
     assert expected["scans"], "an input without accepted scans proves nothing"
+
+
+def test_a_line_of_megabytes_is_a_reject(settings: SettingsFactory, tmp_path: Path) -> None:
+    """A value far beyond 64 KiB, in a file whose first line states no time, is one row of rejects and no more."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "scans.jsonl").write_bytes(b'{"x": "' + b"x" * 2_500_000 + b'"}\n\n[1]\n')
+    run_stack(settings, tmp_path / "in", tmp_path / "out")
+    rows = sorted(read_rows(tmp_path / "out" / "rejects.jsonl"), key=lambda row: str(row["reason"]))
+    assert [row["reason"] for row in rows] == ["oversized", "schema_violation"]
+    assert "cut" in rows[0]["detail"]
+    assert {row["record_at"] for row in rows} == {"1970-01-01T00:00:00.000Z"}
