@@ -163,7 +163,7 @@ jars_ready() { [ "$(cat "$jars/stamp" 2>/dev/null || true)" = "$(jars_hash)" ]; 
 # Steps run where `set -e` is off: each command of theirs must say itself that it failed.
 fetch_jars() {
   rm -rf "$jars" "$jars.new" &&
-    mvn --batch-mode --no-transfer-progress --strict-checksums -f "$project/infra/kafka/pom.xml" \
+    mvn --batch-mode --no-transfer-progress --strict-checksums --update-snapshots -f "$project/infra/kafka/pom.xml" \
       dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$jars.new" &&
     (cd "$jars.new" && sha256sum --check --strict --quiet "$project/infra/kafka/jars.sha256") &&
     jars_hash >"$jars.new/stamp" &&
