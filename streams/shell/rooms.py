@@ -62,6 +62,7 @@ class Rooms:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._room_of = {settings.topic(topic): (room, topic) for room, topics in TOPICS.items() for topic in topics}
+        self._to_look: set[Runner] = set()
         self._closed = False
         self.generation = -1
         self.progressed_at = time.monotonic()
@@ -85,7 +86,12 @@ class Rooms:
             gone = [key for key, runner in self._runners.items() if key not in wanted or not _kept(runner, generation)]
             await asyncio.gather(*(self._close(self._runners.pop(key)) for key in gone))
             missing = sorted(wanted - self._runners.keys())
-            opened = [runner for runner in await asyncio.gather(*map(self._open, missing)) if runner]
+            opened = [
+                runner for runner in await asyncio.gather(*(self._open(key, generation) for key in missing)) if runner
+            ]
+            if opened:
+                # Asked for after the older owners were fenced, so that it is at least as far as they had read.
+                await asyncio.to_thread(lambda: self._register.wait_until_read(self._register.end_offsets()))
             for runner in self._runners.values():
                 runner.generation = generation
             await self._seek(list(self._runners.values()))
@@ -97,24 +103,32 @@ class Rooms:
     async def take(self, run: Run, done: Callable[[], None]) -> None:
         """Takes a run of records into the room of its topic; ``done`` is called once it is committed or stale."""
         room, topic = self._room_of[run.topic]
+        tp = TP(run.topic, run.partition)
         runner = self._runners.get((room, run.partition))
         if runner is None or self._closed:
             done()
             return
         async with runner.lock:
-            tp = TP(run.topic, run.partition)
-            if self._epochs.get(tp) != run.epoch or run.next <= runner.next.get(topic, 0):
+            # A runner that was not sought yet has no epoch: what comes then was fetched for its predecessor.
+            if runner.idle_for_good or self._epochs.get(tp) != run.epoch or run.next <= runner.next[topic]:
                 done()
                 return
-            begin = runner.next.get(topic, 0)
-            if run.start > begin and topic in runner.next:
+            begin = runner.next[topic]
+            if run.start > begin:
                 log.warning("records are missing before this run; reading them again", topic=topic, part=runner.part)
-                self._spawn(self._seek([runner]))
+                del self._epochs[tp]
+                self._spawn(self._read_again(runner))
                 done()
                 return
-            records = run.records if run.start >= begin else [r for r in run.records if r.offset >= begin]
+            records = run.records if run.start == begin else [r for r in run.records if r.offset >= begin]
             compute = self._step_of(topic, runner.room, records)
             await runner.submit(topic, run.next, len(records), compute, done)
+
+    async def _read_again(self, runner: Runner) -> None:
+        """Seeks a room's inputs to where it stands, unless it is no longer the one that holds them."""
+        async with self._lock:
+            if runner in self._runners.values() and not runner.idle_for_good:
+                await self._seek([runner])
 
     def _step_of(
         self, topic: str, room: RoomPartition, records: Sequence[InRecord]
@@ -135,7 +149,8 @@ class Rooms:
 
     def _look_at_all(self) -> None:
         for runner in self._runners.values():
-            if runner.name == PERSON_ROOM and not runner.lock.locked():
+            if runner.name == PERSON_ROOM and runner not in self._to_look:
+                self._to_look.add(runner)
                 self._spawn(self._look(runner, everything=False))
 
     async def close(self) -> None:
@@ -160,8 +175,11 @@ class Rooms:
                     die(f"{room}-{partition}: its topics were assigned to different workers")
         return wanted
 
-    async def _open(self, key: tuple[str, int]) -> Runner | None:
+    async def _open(self, key: tuple[str, int], generation: int) -> Runner | None:
+        """Opens a room partition, unless the group has moved on: the one who holds it now must not be fenced."""
         name, partition = key
+        for topic in TOPICS[name]:
+            self._epochs.pop(TP(self._settings.topic(topic), partition), None)
         room = RoomPartition(
             partition=partition,
             partitions=self._settings.partitions,
@@ -171,17 +189,27 @@ class Rooms:
         )
         runner = Runner(self._settings, name, room, self._register, self._on_lost)
         try:
-            await self._loop.run_in_executor(self._executor, runner.open, self._directory)
+            opened = await self._loop.run_in_executor(self._executor, self._open_now, runner, generation)
         except FencedError:
             log.warning("another worker was faster to open the partition", part=runner.part)
             return None
         except Exception as error:  # noqa: BLE001 - aiokafka would swallow it: whatever it is, it ends the process
             die(f"{runner.part} cannot be opened: {error}")
+        if not opened:
+            return None
         self._runners[key] = runner
         return runner
 
+    def _open_now(self, runner: Runner, generation: int) -> bool:
+        if self._app.consumer_generation_id != generation:
+            return False
+        runner.open(self._directory)
+        return True
+
     async def _close(self, runner: Runner) -> None:
-        await self._loop.run_in_executor(self._executor, runner.close)
+        runner.closed = True
+        async with runner.lock:  # a step that was waiting for its turn has seen it by now
+            await self._loop.run_in_executor(self._executor, runner.close)
 
     async def _seek(self, runners: list[Runner]) -> None:
         """Puts the inputs of these rooms where their changelogs say, or where the topic begins."""
@@ -221,9 +249,10 @@ class Rooms:
             await self.rebalanced()
 
     async def _look(self, runner: Runner, *, everything: bool) -> None:
-        await runner.look_at_waiting(everything=everything)
-        if self._register.sequence != runner.register_sequence:
-            await runner.look_at_waiting(everything=False)
+        async with runner.lock:
+            self._to_look.discard(runner)  # a change from now on is looked at by another task
+            if not runner.idle_for_good:
+                await runner.look_at_waiting(everything=everything)
 
     def _spawn(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)

@@ -69,11 +69,12 @@ class Runner:
         self.register_read: dict[int, int] = {}
         self.generation = -1
         self.lost: BaseException | None = None
+        self.closed = False
         self.lock = asyncio.Lock()
         self._settings = settings
         self._changelog = f"state-{name}"
         self._register = register
-        self.register_sequence = 0
+        self._register_sequence = 0
         self._on_lost = on_lost
         self._step = 0
         self._waiting = 0
@@ -86,10 +87,15 @@ class Runner:
         """Room and partition, such as ``person-3``."""
         return f"{self.name}-{self.room.partition}"
 
+    @property
+    def idle_for_good(self) -> bool:
+        """Whether no further step may be computed: the partition is another's, or given back."""
+        return self.closed or self.lost is not None
+
     # Opening and closing: in an executor, since both wait for brokers and disks.
 
     def open(self, directory: Path) -> None:
-        """Fences older owners, restores the store, reads where the inputs stand, waits for the register.
+        """Fences older owners, restores the store, reads where the inputs stand.
 
         Raises:
             StateVersionError: the state is of another version.
@@ -112,8 +118,6 @@ class Runner:
         self.committed = dict(self.next)
         self._position = self._store.position
         self._position_consumer = log_consumer(self._settings)
-        if self.name == "person":
-            self._register.wait_until_read(self._register.end_offsets())
         self._thread = threading.Thread(target=self._commit_steps, name=f"commit-{self.part}", daemon=True)
         self._thread.start()
         log.info(
@@ -146,7 +150,7 @@ class Runner:
         ``done`` is called in the event loop once the step is committed, or the partition lost.
         """
         await self._slots.acquire()
-        if self.lost is not None:
+        if self.idle_for_good:
             self._slots.release()
             done()
             return
@@ -183,21 +187,23 @@ class Runner:
     # Scans that wait for their venue.
 
     async def look_at_waiting(self, *, everything: bool) -> None:
-        """Accepts what waits and can now be resolved; ``everything`` looks past the codes known to have changed."""
-        async with self.lock:
-            positions = self._register.positions
-            changed, sequence = self._register.changes_since(self.register_sequence)
-            codes: Sequence[bytes | None] = (None,)
-            if not everything and changed is not None and len(changed) <= self._waiting:
-                codes = sorted(changed)
-            for code in codes if self._waiting else ():
-                await self._accept_waiting(code)
-            self.register_sequence = sequence
-            self.register_read = positions
+        """Accepts what waits and can now be resolved; ``everything`` looks past the codes known to have changed.
+
+        To be called with ``lock`` held.
+        """
+        positions = self._register.positions
+        changed, sequence = self._register.changes_since(self._register_sequence)
+        codes: Sequence[bytes | None] = (None,)
+        if not everything and changed is not None and len(changed) <= self._waiting:
+            codes = sorted(changed)
+        for code in codes if self._waiting else ():
+            await self._accept_waiting(code)
+        self._register_sequence = sequence
+        self.register_read = positions
 
     async def _accept_waiting(self, code: bytes | None) -> None:
         after = b""
-        while self.lost is None:
+        while not self.idle_for_good:
             await self.idle()
             page = waiting.waiting_for(code, self._store, WAITING_PER_STEP_MAX, after)
             if not page:
@@ -208,7 +214,7 @@ class Runner:
             if ready:
                 now_ms = self._register.newest_ms
                 await self._slots.acquire()
-                if self.lost is not None:
+                if self.idle_for_good:
                     self._slots.release()
                     return
                 self._compute(
