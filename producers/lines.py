@@ -89,7 +89,7 @@ def read_lines(path: Path, kind: FileKind) -> Iterator[Line]:
 
 
 def _timestamp_ms(said: _Said, before_ms: int) -> int:
-    if type(said.ts) is int and said.ts >= 0:
+    if type(said.ts) is int and 0 <= said.ts < 1 << 63:
         return min(said.ts, TIMESTAMP_MS_MAX)
     if isinstance(said.time, str):
         try:

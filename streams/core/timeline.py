@@ -16,18 +16,16 @@ The trailing length lets a reader walk back from the newest scan, which is where
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from streams.core import keys
 from streams.core.directory import ATTRIBUTES_BYTES, NO_ATTRIBUTES
+from streams.core.inbound import Direction, Source
 from streams.core.step import StateReader
 from streams.core.times import LocalClock
 
-DIRECTIONS: Final = ("in", "out", "pass")
-SOURCES: Final = (
-    "pc_covid", "bluezone", "ncovi", "vhd", "vneid", "hue_s",
-    "national_qr", "cccd", "bhyt", "checkpoint", "paper", "other",
-)  # fmt: skip
+DIRECTIONS: Final = get_args(Direction)
+SOURCES: Final = get_args(Source)
 DIRECTION_CODE: Final = {name: code for code, name in enumerate(DIRECTIONS)}
 SOURCE_CODE: Final = {name: code for code, name in enumerate(SOURCES)}
 
