@@ -18,6 +18,8 @@ HEADER_FIRST_TS = "first-ts"
 HEADER_HOPS = "hops"
 HEADER_ORIGIN = "origin"
 _DIGITS_MAX = 15
+ORIGIN_BYTES_MAX = 1024
+"""A longer ``origin`` names no row: state and outputs must stay within what a record may hold."""
 
 
 class PersonEvent(Protocol):
@@ -71,8 +73,9 @@ def reject(
         detail=detail,
         status=status,
     )
-    partition = BY_KEY if record.key else room.partition
-    step.emit("rejects", record.key, value, now_ms, partition)
+    # A key as large as a record would leave no room for the payload beside it.
+    key = record.key[: wire.KEY_BYTES_MAX] if record.key else record.key
+    step.emit("rejects", key, value, now_ms, BY_KEY if key else room.partition)
     step.rejects[reason] = step.rejects.get(reason, 0) + 1
 
 
@@ -86,9 +89,17 @@ def _forward(step: Step, room: RoomPartition, topic: str, record: InRecord, home
         return
     step.count("forwarded")
     now_ms = now_of(record)
-    headers = [(name, value) for name, value in record.headers if name not in (HEADER_HOPS, HEADER_FIRST_TS)]
-    headers += [(HEADER_HOPS, b"%d" % (hops + 1)), (HEADER_FIRST_TS, b"%d" % now_ms)]
+    headers = [(HEADER_HOPS, b"%d" % (hops + 1)), (HEADER_FIRST_TS, b"%d" % now_ms)]
+    origin = origin_of(record)
+    if origin:
+        headers.append((HEADER_ORIGIN, origin))
     step.forwards.append(Forward(topic, home, record.key, record.value, max(record.timestamp, 1), headers))
+
+
+def origin_of(record: InRecord) -> bytes:
+    """The header that names the reject of a re-driven record; empty where there is none, or none that can be one."""
+    origin = header(record.headers, HEADER_ORIGIN) if record.headers else None
+    return origin if origin is not None and len(origin) <= ORIGIN_BYTES_MAX else b""
 
 
 def admit(
@@ -125,7 +136,7 @@ def time_fault(event_ms: int, now_ms: int, age_ms_max: int) -> tuple[str, str]:
     return "", ""
 
 
-def resolve_origin(step: Step, origin: bytes | None, partition: int, timestamp_ms: int) -> None:
+def resolve_origin(step: Step, origin: bytes, partition: int, timestamp_ms: int) -> None:
     """Marks the reject that a re-driven record names as resolved, now that the record is accepted.
 
     ``origin`` is the header's JSON: topic, partition, offset, record_at (epoch ms), reason. One that is no

@@ -12,7 +12,7 @@ from streams.core.directory import CATEGORY_BYTES, NO_ATTRIBUTES, Directory, unp
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import person_head
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
-from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, InRecord, StateReader, Step, header, newest_ms
+from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, InRecord, StateReader, Step, newest_ms
 from streams.core.timeline import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan, Timeline
 from streams.core.waiting import WaitingScan
 
@@ -111,13 +111,13 @@ def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) ->
     batch.accept(event.person_id, scan, timeline.areas_of_day(occurred_ms, room.clock), now_ms)
     timeline.add(scan, room.clock)
     if record.headers:
-        intake.resolve_origin(step, header(record.headers, intake.HEADER_ORIGIN), room.partition, now_ms)
+        intake.resolve_origin(step, intake.origin_of(record), room.partition, now_ms)
     return "accepted"
 
 
 def _wait(batch: _Batch, record: InRecord, scan: StoredScan, person: bytes, now_ms: int) -> None:
-    origin = header(record.headers, intake.HEADER_ORIGIN) or b""
-    waiting = WaitingScan(scan.code, person, scan.scan_id, record.offset, now_ms, origin, record.value or b"")
+    origin, payload = intake.origin_of(record), record.value or b""
+    waiting = WaitingScan(scan.code, person, scan.scan_id, record.offset, now_ms, origin, payload)
     batch.step.changes[waiting.key] = waiting.pack()
     detail = "waits for its venue to be registered"
     intake.reject(batch.step, batch.room, SCANS, record, reason=reasons.UNKNOWN_VENUE, detail=detail, status="waiting")

@@ -1,5 +1,6 @@
 """The rooms as pure functions: golden rows, the naive checker, and law 1 in every way it can be broken."""
 
+import json
 import random
 from pathlib import Path
 
@@ -8,13 +9,19 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from streams.core import timeline
+from streams.core import person, timeline
+from streams.core.partition import partition_of
+from streams.core.step import Record
 from tests.core.pipeline import Pipeline, one_by_one, replayed, whole
 from tests.golden.compare import CELL_KEYS, DATA, compare_rows, read_rows
 from tests.oracle.events import random_input, shuffled, tripled
 from tests.oracle.files import Files
 from tests.oracle.naive import naive_views
 
+VENUE = (
+    b'{"venue_id":"CAFE","name":"CAFE","category":"cafe","province_code":"01","district_code":"007",'
+    b'"ward_code":"00262","lat":21.0,"lon":105.8,"registered_at":"2021-09-01T08:00:00+07:00","status":"active"}'
+)
 TABLES = ("scans", "cases", "rejects", "ward_minute", "venue_hour", "area_day")
 CASES = sorted(path for path in DATA.iterdir() if path.is_dir() and not path.name.startswith("16"))
 SETTINGS = hypothesis_settings(
@@ -90,3 +97,52 @@ def test_a_step_repeated_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first.outputs == second.outputs
     assert [state.data for state in first.person_states] == [state.data for state in second.person_states]
     assert any(state.data for state in first.person_states)
+
+
+def test_no_record_can_grow_beyond_what_a_topic_takes() -> None:
+    """Keys, headers and payloads of any size end in outputs and state of bounded size."""
+    pipeline = Pipeline()
+    room, state = pipeline.rooms[0], pipeline.person_states[0]
+    huge = b"k" * 3_000_000
+    scan = (
+        b'{"scan_id":"s","person_id":"' + b"a1" * 16 + b'","venue_id":"NOWHERE","direction":"in",'
+        b'"occurred_at":"2021-10-14T08:00:00+07:00","source":"vhd"}'
+    )
+    now_ms = 1_634_173_200_000
+    records = [
+        Record(0, now_ms, huge, scan),
+        Record(1, now_ms, huge, huge),
+        Record(2, now_ms, b"a1" * 16, scan, [("origin", huge), ("other", huge)]),
+    ]
+    step = person.take_scans(room, 1, records, state, pipeline.directory)
+    assert step.counts == {"rejected": 2, "waiting": 1}
+    for messages in step.outputs.values():
+        assert all(len(key or b"") + len(value or b"") < 3_500_000 for key, value, _, _ in messages)
+    assert all(len(value or b"") < 100_000 for value in step.changes.values())
+    away = Pipeline(partitions=2)
+    other = next(room for room in away.rooms if room.partition != partition_of(b"a1" * 16, 2))
+    step = person.take_scans(other, 1, records[2:], away.person_states[0], away.directory)
+    assert [sum(len(value) for _, value in forward.headers) < 100 for forward in step.forwards] == [True]
+
+
+def test_a_scan_sent_again_resolves_its_reject() -> None:
+    """The header ``origin`` names the row of ``rejects`` that an accepted scan settles; nonsense names none."""
+    pipeline = Pipeline()
+    pipeline.produce("venues", b"CAFE", VENUE, 1_634_000_000_000)
+    pipeline.register()
+    scan = (
+        b'{"scan_id":"%b","person_id":"' + b"a1" * 16 + b'","venue_id":"CAFE","direction":"in",'
+        b'"occurred_at":"2021-10-14T08:00:00+07:00","source":"vhd"}'
+    )
+    origin = b'{"topic":"checkin.scans","partition":3,"offset":7,"record_at":1634173200000,"reason":"too_old"}'
+    origins = [origin, b"[]", b"{", b'{"topic":1}', origin.replace(b"3", b"-3"), origin.replace(b"too_old", b"bored")]
+    records = [
+        Record(n, 1_634_173_200_000, b"a1" * 16, scan % (b"s%d" % n), [("origin", value)])
+        for n, value in enumerate(origins)
+    ]
+    step = person.take_scans(pipeline.rooms[0], 1, records, pipeline.person_states[0], pipeline.directory)
+    assert step.counts == {"accepted": len(origins)}
+    [(_, value, _, _)] = step.outputs["rejects"]
+    row = json.loads(value or b"")
+    assert (row["topic"], row["partition"], row["offset"], row["status"]) == ("checkin.scans", 3, 7, "resolved")
+    assert row["record_at"] == "2021-10-14T01:00:00.000Z"
