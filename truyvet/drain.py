@@ -18,6 +18,8 @@ from truyvet.members import fetch
 from truyvet.stack import Stack
 
 _POLL_SECONDS: Final = 0.1
+_POLL_SECONDS_MAX: Final = 0.5
+"""Each look asks the broker for the ends of dozens of partitions, so a long wait looks less often."""
 Ends = dict[str, dict[int, int]]
 
 
@@ -97,11 +99,13 @@ class Drain:
         Raises:
             ProcessError: a process of the stack has ended by itself.
         """
+        pause_seconds = _POLL_SECONDS
         while not done():
             self._stack.check()
             if on_poll is not None:
                 on_poll()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 1.2, _POLL_SECONDS_MAX)
 
 
 def _reached(following: Mapping[str, int], ends: Ends, partition: int) -> bool:

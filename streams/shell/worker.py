@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import ssl
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from truyvet.http import HttpService
 _SLOTS_MAX = 256
 _STUCK_SECONDS = 60.0
 _M_ARENA_MAX = -8
+_SWITCH_SECONDS = 0.02
+"""How long a thread computes before another may: commit threads do not mind, and switching costs."""
 _GC_THRESHOLDS = (200_000, 20, 50)
 _STOP_SECONDS_MAX = 10.0
 _FETCH_BYTES_MAX = 1024 * 1024
@@ -221,6 +224,7 @@ def _require_topics(settings: Settings) -> None:
 
 def _tune_garbage_collection() -> None:
     """Keeps the collector from walking the register and every step: what steps make holds no cycles."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
