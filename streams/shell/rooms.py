@@ -34,6 +34,8 @@ TOPICS: Final = {PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES), VENUE_
 EXIT_BUG: Final = 70
 EXIT_LOST: Final = 75
 _OPENING_AT_ONCE_MAX: Final = 8
+_RECOVER_SECONDS: Final = 3.0
+"""Three heartbeats: by then a worker that lost its place in the group has heard of it."""
 
 log = logs.get("rooms")
 
@@ -244,8 +246,9 @@ class Rooms:
 
     async def _recover(self, runner: Runner, generation: int) -> None:
         """Normally the group tells soon who holds the partition now. If it says that nothing changed, open it again."""
-        await asyncio.sleep(2 * self._settings.session_timeout_ms / 1000 + 5)
-        if generation == self._app.consumer_generation_id and runner in self._runners.values():
+        await asyncio.sleep(_RECOVER_SECONDS)
+        unchanged = generation == self._app.consumer_generation_id and not self._app.rebalancing
+        if unchanged and runner in self._runners.values():
             await self.rebalanced()
 
     async def _look(self, runner: Runner, *, everything: bool) -> None:
