@@ -66,11 +66,6 @@ class Register:
         with self._moved:
             return dict(self._positions)
 
-    @property
-    def sequence(self) -> int:
-        """How many changes of codes there were: what ``changes_since`` counts by."""
-        return self._changed_in_all
-
     def changes_since(self, sequence: int) -> tuple[set[bytes] | None, int]:
         """(codes that changed since ``sequence``, or None where that is no longer known; the sequence now)."""
         with self._moved:

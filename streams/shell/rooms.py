@@ -6,7 +6,6 @@ inputs are read from is decided here alone, by seeking to the offsets that its c
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,7 +66,6 @@ class Rooms:
         self._to_look: set[Runner] = set()
         self._closed = False
         self.generation = -1
-        self.progressed_at = time.monotonic()
 
     @property
     def _consumer(self) -> BatchConsumer:

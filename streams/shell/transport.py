@@ -201,6 +201,3 @@ class Transport(driver.Transport):
     """``batch://host:port``: aiokafka underneath, runs of records on top."""
 
     Consumer = BatchConsumer
-
-
-__all__ = ["BatchConsumer", "Run", "Transport"]

@@ -131,7 +131,6 @@ class Worker:
         self._settings = settings
         self._directory = directory
         self._lag = 0
-        self._records_seen = 0
         self._moved_at = time.monotonic()
         self._rooms: Rooms | None = None
 
