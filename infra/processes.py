@@ -26,6 +26,10 @@ _DEAD_STATES = "ZXx"
 _KILL_SECONDS_MAX = 5.0
 _TAIL_CHARS_MAX = 1000
 
+# A parent that dies before setpriv asked for the signal leaves an orphan that never gets it: so, once
+# it is asked for, the child looks whether its parent is still the one that started it.
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
+
 # PR_SET_PDEATHSIG follows the thread that forked, not its process: one thread that lives as long as
 # this process starts every child.
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
@@ -132,7 +136,7 @@ def spawn(
         raise ProcessError(f"{argv[0]}: not installed; `./do` installs what the stack needs")
     command = [program, *argv[1:]]
     if die_with_parent:
-        command = ["setpriv", "--pdeathsig", "KILL", *command]
+        command = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *command]
     log_path.parent.mkdir(parents=True, exist_ok=True)
 
     def start() -> subprocess.Popen[bytes]:

@@ -105,6 +105,22 @@ os._exit(0)
     assert wait_until(lambda: not is_running(child))
 
 
+def test_a_child_whose_parent_died_before_it_began_does_not_begin(tmp_path: Path) -> None:
+    """The parent may be killed before the child has asked to die with it: then it looks, and ends by itself."""
+    script = f"""
+import os, pathlib, signal
+from infra.processes import spawn
+os.write(1, b"%d\\n" % spawn({SLEEP!r}, log_path=pathlib.Path({str(tmp_path / "child")!r})).pid)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT_DIR, check=False
+        )
+        child = identify(int(done.stdout))
+        assert child is None or wait_until(lambda child=child: not is_running(child))
+
+
 def test_a_detached_child_outlives_its_parent(tmp_path: Path) -> None:
     """What `up` starts stays."""
     script = f"""
