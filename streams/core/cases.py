@@ -29,7 +29,7 @@ def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], st
             intake.reject(step, room, CASES, timed.record, reason=reason, detail=detail)
             continue
         event = timed.event
-        key = keys.case_report(event.case_id.encode(), bytes.fromhex(event.person_id))
+        key = keys.case_report(bytes.fromhex(event.person_id), event.case_id.encode())
         held = counting[key].event if key in counting else None
         known = _order(held) if held else _unpack(state.get(key))
         if known is not None and known >= _order(event):

@@ -12,7 +12,7 @@ from streams.core import reasons, wire
 from streams.core.inbound import BadEvent
 from streams.core.partition import partitions_of_persons
 from streams.core.room import FUTURE_MS_MAX, HOPS_MAX, RoomPartition
-from streams.core.step import BY_KEY, Forward, InRecord, Step, header
+from streams.core.step import BY_KEY, HeadedMessage, InRecord, Step, header
 
 HEADER_FIRST_TS = "first-ts"
 HEADER_HOPS = "hops"
@@ -93,7 +93,7 @@ def _forward(step: Step, room: RoomPartition, topic: str, record: InRecord, home
     origin = origin_of(record)
     if origin:
         headers.append((HEADER_ORIGIN, origin))
-    step.forwards.append(Forward(topic, home, record.key, record.value, max(record.timestamp, 1), headers))
+    step.headed.append(HeadedMessage(topic, home, record.key, record.value, max(record.timestamp, 1), headers))
 
 
 def origin_of(record: InRecord) -> bytes:

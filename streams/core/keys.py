@@ -12,14 +12,17 @@ tag   key after the tag                            value
 ``h`` venue_id, NUL, local day                     venue_hour cells and marked areas of one day
 ``a`` local day, level, code                       area_day cell
 ``k`` venue_id, NUL, local day                     areas marked for a venue (venue room)
-``s`` case_id, NUL, person (16)                    the report that counts of a case
+``s`` person (16), case_id                         the report that counts of a case (``cases.py``)
+``v`` venue_id, NUL, length class, start, visit    a visit at a venue (``proximity.py``; venue room)
+``x`` venue_id, NUL, length class, start, case id  a case visit at a venue (``proximity.py``; venue room)
+``y`` venue_id                                     how many case visits a venue holds (venue room)
 ``!`` name                                         the room's own records: input offsets, version
 ===== ============================================ ==================================================
 """
 
 import struct
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Raised with every change of a value's or key's layout; the shell refuses a changelog of another one."""
 
 META = b"!meta"
@@ -99,6 +102,11 @@ def venue_marks(venue: bytes, day: bytes) -> bytes:
     return b"k" + venue + b"\0" + day
 
 
-def case_report(case_id: bytes, person: bytes) -> bytes:
+def case_reports(person: bytes) -> bytes:
+    """Prefix of the reports that count of all cases of a person."""
+    return b"s" + person
+
+
+def case_report(person: bytes, case_id: bytes) -> bytes:
     """Key of the report that counts for (case_id, person)."""
-    return b"s" + case_id + b"\0" + person
+    return b"s" + person + case_id

@@ -46,8 +46,8 @@ A plain tuple: a step makes three for each scan.
 """
 
 
-class Forward(NamedTuple):
-    """A record that is produced again, with headers: to the partition where its key belongs."""
+class HeadedMessage(NamedTuple):
+    """An output record with headers: one that is produced again where it belongs, or one that replaces another."""
 
     topic: str
     partition: int
@@ -72,6 +72,10 @@ class StateReader(Protocol):
         """Up to ``limit`` pairs whose key begins with ``prefix`` and is greater than ``after``, in key order."""
         ...
 
+    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        """All pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
+        ...
+
 
 BY_KEY = -1
 """Partition of an output that the producer's murmur2 partitioner decides."""
@@ -87,7 +91,7 @@ class Step:
     number: int
     timestamp_ms: int
     outputs: dict[str, list[Message]] = field(default_factory=dict)
-    forwards: list[Forward] = field(default_factory=list)
+    headed: list[HeadedMessage] = field(default_factory=list)
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)

@@ -128,6 +128,11 @@ def format_ms(ms: int) -> str:
     return format_bytes(ms).decode()
 
 
+def days_between(first: bytes, second: bytes) -> int:
+    """Calendar days from one ``YYYY-MM-DD`` to another; negative if the second is earlier."""
+    return date.fromisoformat(second.decode()).toordinal() - date.fromisoformat(first.decode()).toordinal()
+
+
 class LocalClock:
     """The days, hours and minutes of one time zone. It tells no "now": every time is an argument.
 

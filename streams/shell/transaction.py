@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, Forward, Message, Step
+from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, HeadedMessage, Message, Step
 from truyvet.config import Settings
 from truyvet.metrics import BROKER_ERRORS
 
@@ -105,8 +105,8 @@ class TransactionalProducer:
     def _send(self, step: Step) -> None:
         for topic, messages in step.outputs.items():
             self._produce(self._topic(topic), messages)
-        for forward in step.forwards:
-            self._produce_forward(forward)
+        for message in step.headed:
+            self._produce_headed(message)
         timestamp_ms = max(step.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
         changes = [(key, value, self._partition, timestamp_ms) for key, value in step.changes.items()]
         self._produce(self._topic(self._changelog), changes)
@@ -124,16 +124,16 @@ class TransactionalProducer:
                 else:
                     break
 
-    def _produce_forward(self, forward: Forward) -> None:
+    def _produce_headed(self, message: HeadedMessage) -> None:
         while True:
             try:
                 self._producer.produce(
-                    self._topic(forward.topic),
-                    key=forward.key,
-                    value=forward.value,
-                    partition=forward.partition,
-                    timestamp=forward.timestamp,
-                    headers=cast("list[tuple[str, str | bytes | None]]", forward.headers),
+                    self._topic(message.topic),
+                    key=message.key,
+                    value=message.value,
+                    partition=message.partition,
+                    timestamp=message.timestamp,
+                    headers=cast("list[tuple[str, str | bytes | None]]", message.headers),
                 )
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)

@@ -141,9 +141,8 @@ class Pipeline:
     def _commit(self, name: str, room: RoomPartition, step: Step) -> None:
         states = self.person_states if name == "person" else self.venue_states
         states[room.partition].apply(step)
-        for forward in step.forwards:
-            log = self.logs[forward.topic, forward.partition]
-            log.append(Record(len(log), forward.timestamp, forward.key, forward.value, forward.headers))
+        for message in step.headed:
+            self._deliver(message.topic, message[1:4], message.timestamp, message.headers)
         for topic, messages in step.outputs.items():
             for key, value, partition, timestamp_ms in messages:
                 if topic == "venue-marks":

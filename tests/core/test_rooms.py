@@ -122,7 +122,7 @@ def test_no_record_can_grow_beyond_what_a_topic_takes() -> None:
     away = Pipeline(partitions=2)
     other = next(room for room in away.rooms if room.partition != partition_of(b"a1" * 16, 2))
     step = person.take_scans(other, 1, records[2:], away.person_states[0], away.directory)
-    assert [sum(len(value) for _, value in forward.headers) < 100 for forward in step.forwards] == [True]
+    assert [sum(len(value) for _, value in forward.headers) < 100 for forward in step.headed] == [True]
 
 
 def test_a_scan_sent_again_resolves_its_reject() -> None:
