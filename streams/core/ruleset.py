@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from streams.core.times import MINUTE_MS, LocalClock, days_between
+from streams.core.times import DAY_MS, MINUTE_MS, LocalClock, days_between
 
 Tail = Literal["none", "fixed", "equal_to_stay"]
 
@@ -44,6 +44,33 @@ class Ruleset(msgspec.Struct, frozen=True):
     weights: tuple[DayWeight, ...]
     """By rising day; empty: every minute weighs 1."""
     levels: tuple[Level, ...]
+
+    def period(
+        self,
+        onset_ms: int | None,
+        sampled_ms: int | None,
+        from_ms: int | None,
+        to_ms: int | None,
+        isolated_ms: int | None,
+    ) -> tuple[int, int, int | None]:
+        """When a case is infectious (SPEC §6), and the anchor: (from, to, anchor); empty where to <= from.
+
+        ``from_ms`` and ``to_ms`` are the report's own; a day is 24 hours, whatever the clocks do.
+
+        Raises:
+            ValueError: neither the report nor, for want of an anchor, this ruleset tells it.
+        """
+        anchor_ms = sampled_ms if onset_ms is None else onset_ms
+        if from_ms is None and anchor_ms is not None:
+            days_before = self.days_before_asymptomatic if onset_ms is None else self.days_before
+            from_ms = anchor_ms - days_before * DAY_MS
+        if to_ms is None:
+            to_ms = isolated_ms
+        if to_ms is None and anchor_ms is not None:
+            to_ms = anchor_ms + self.days_after * DAY_MS
+        if from_ms is None or to_ms is None:
+            raise ValueError("onset_at or sampled_at is needed, or the infectious period itself")
+        return from_ms, to_ms, anchor_ms
 
     def tail_ms(self, stay_ms: int) -> int:
         """How long after a stay of this length its air and surfaces count, in milliseconds."""
