@@ -9,20 +9,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from json import dumps
 from math import inf
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from schemas.areas import load_areas
 from tests.oracle import wire
+from tests.oracle.contacts import RULESETS, Rule, all_exposures
 from tests.oracle.files import Files
+from tests.oracle.visits import Row, all_visits, visit_row
 from tests.oracle.wire import BadEventError, Object
 
-Row = dict[str, Any]
 Views = dict[str, list[Row]]
 
 CASE_RETENTION_MS = 90 * wire.DAY_MS
-# ruleset -> (days before, days before if asymptomatic, days after) (SPEC §7)
-RULESETS = {"vn-2021-07": (3, 14, 14), "vn-2021-12": (2, 2, 10)}
 
 
 @dataclass(frozen=True)
@@ -42,23 +40,32 @@ class State:
     venues: dict[str, Object] = field(default_factory=dict)
     seen: dict[tuple[str, str], Object] = field(default_factory=dict)
     accepted: dict[tuple[str, str], Row] = field(default_factory=dict)
+    dwell_minutes: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: dict[tuple[str, str], tuple[Object, Row]] = field(default_factory=dict)
-    cases: dict[tuple[str, str], tuple[int, bytes, Row]] = field(default_factory=dict)
+    cases: dict[tuple[str, str], tuple[int, bytes, Object]] = field(default_factory=dict)
     rejects: list[Row] = field(default_factory=list)
 
 
-def naive_views(files: Files, *, retention_days: int = 28, timezone: str = "Asia/Ho_Chi_Minh") -> Views:
+def naive_views(
+    files: Files,
+    *,
+    retention_days: int = 28,
+    timezone: str = "Asia/Ho_Chi_Minh",
+    rulesets: Mapping[str, Rule] = RULESETS,
+) -> Views:
     """The rows of each table, as ``truyvet replay`` writes them but without part, revision, and bookkeeping.
 
     ``rejects`` counts by reason without resolved rows; ``reject_rows`` names each row, resolved ones too.
+    ``rulesets`` are those that a case may name, by name, each as ``contacts.rule`` makes it.
     """
+    zone = ZoneInfo(timezone)
     parents = load_areas().parents
     state = State()
     _register(state, files.venues, parents)
     for line in _lines(files.scans, wire.scan, "occurred_at"):
         _scan(state, line, retention_days * wire.DAY_MS)
     for line in _lines(files.cases, wire.case, "reported_at"):
-        _case(state, line)
+        _case(state, line, rulesets)
     for line in _lines(files.erasures, wire.erasure, "requested_at"):
         if line.event is None:
             _reject(state, "erasures", line, line.reason)
@@ -72,13 +79,17 @@ def naive_views(files: Files, *, retention_days: int = 28, timezone: str = "Asia
             reject["status"] = "resolved"
             _accept(state, event, resolved)
     scans = sorted(state.accepted.values(), key=lambda row: (row["person_id"], row["scan_id"]))
+    visits = all_visits(scans, state.dwell_minutes)
+    cases = [state.cases[identity][2] for identity in sorted(state.cases)]
     return {
         "scans": scans,
+        "visits": [visit_row(visit) for visit in visits],
         "venues": [_venue_row(state.venues[venue_id]) for venue_id in sorted(state.venues)],
-        "cases": [state.cases[identity][2] for identity in sorted(state.cases)],
+        "cases": [_case_row(event) for event in cases],
+        "exposures": all_exposures(visits, cases, rulesets, zone),
         "rejects": _by_reason(state.rejects),
         "reject_rows": state.rejects,
-        **_cells(scans, ZoneInfo(timezone)),
+        **_cells(scans, zone),
     }
 
 
@@ -161,7 +172,10 @@ def _scan(state: State, line: Line, retention_ms: int) -> None:
 
 def _accept(state: State, event: Object, venue: Object) -> None:
     areas = {name: venue[name] for name in ("category", "province_code", "district_code", "ward_code", "lat", "lon")}
-    state.accepted[event["person_id"], event["scan_id"]] = {
+    identity = (event["person_id"], event["scan_id"])
+    own = venue["dwell_minutes"]
+    state.dwell_minutes[identity] = wire.CATEGORIES[venue["category"]][0] if own is None else own
+    state.accepted[identity] = {
         "person_id": event["person_id"],
         "scan_id": event["scan_id"],
         "venue_id": venue["venue_id"],
@@ -174,7 +188,7 @@ def _accept(state: State, event: Object, venue: Object) -> None:
     }
 
 
-def _case(state: State, line: Line) -> None:
+def _case(state: State, line: Line, rulesets: Mapping[str, Rule]) -> None:
     event = line.event
     reason = line.reason
     if event is not None:
@@ -183,21 +197,21 @@ def _case(state: State, line: Line) -> None:
         elif event["t"] < line.record_ms - CASE_RETENTION_MS:
             reason = "too_old"
         elif event["status"] == "confirmed":
-            reason = _confirmed_reason(event)
+            reason = _confirmed_reason(event, rulesets)
     if reason or event is None:
         _reject(state, "cases", line, reason)
         return
     whole = {name: value for name, value in line.whole.items() if name != "_ts"}
     canonical = dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     identity = (event["case_id"], event["person_id"])
-    report = (event["t"], canonical, _case_row(event))
+    report = (event["t"], canonical, event)
     if identity not in state.cases or state.cases[identity][:2] < report[:2]:
         state.cases[identity] = report
 
 
-def _confirmed_reason(event: Object) -> str:
+def _confirmed_reason(event: Object, rulesets: Mapping[str, Rule]) -> str:
     """Why a confirmed case is rejected; empty if it is not."""
-    if event["ruleset"] not in RULESETS:
+    if event["ruleset"] not in rulesets:
         return "unknown_ruleset"
     anchored = event["onset_at"] is not None or event["sampled_at"] is not None
     begins = anchored or event["infectious_from"] is not None
