@@ -55,6 +55,8 @@ class Settings(BaseModel):
     """IANA time zone of reporting days, hours and minutes."""
     retention_days: int = Field(28, ge=1, le=3650)
     """Days of event time that scans are kept and duplicates are found; older scans are rejected `too_old`."""
+    rulesets_dir: str = ""
+    """Folder of rulesets (docs/rulesets.md) beside those shipped, which one of the same name replaces; empty: none."""
     restating: bool = False
     """True in `replay` and the demo: CreateTime on every topic, and nothing expires."""
 
