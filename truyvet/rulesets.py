@@ -118,9 +118,10 @@ def _toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, tables in tables in …
         complaint = " ".join(str(error).split())
-        line = re.search(r"at line (\d+)", complaint)
-        if line:
-            complaint += f": {_cut(repr(text.split('\n')[int(line[1]) - 1].strip()))}"
+        place = re.search(r"at line (\d+)", complaint)
+        if place:
+            line = text.split("\n")[int(place[1]) - 1].strip()
+            complaint += f": {_cut(repr(line))}"
         raise RulesetError([f"{path}: must be TOML with each key and table once ({complaint})"]) from None
 
 
