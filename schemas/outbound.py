@@ -237,7 +237,7 @@ class Exposure(Event):
         ruleset_version=1,
         contact_scan_at="2021-10-14T01:15:30.000Z",
         status="active",
-        reason="overlap",
+        reason="case",
         detected_at="2021-10-14T11:00:00.000Z",
         revision=42,
     )
@@ -259,7 +259,9 @@ class Exposure(Event):
     ruleset_version: Count
     contact_scan_at: Annotated[UtcInstant, Field(description="The contact visit's first scan.")]
     status: Literal["active"]
-    reason: str
+    reason: Annotated[
+        str, Field(description="What came last: `case`, a report of the case, or `visit`, either person's scans.")
+    ]
     detected_at: Annotated[UtcInstant, Field(description="Record timestamp of the input that caused it.")]
     revision: Revision
 

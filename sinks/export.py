@@ -12,7 +12,7 @@ import msgspec
 
 from sinks.backends import Reader, Rows
 from sinks.paging import pages
-from sinks.tables import EXPORTED_TABLES, TABLES, ColumnType, TableSpec
+from sinks.tables import TABLES, ColumnType, TableSpec
 from streams.core.times import format_ms
 
 
@@ -41,12 +41,7 @@ def export_tables(reader: Reader, out_dir: Path) -> dict[str, int]:
         OSError: a file cannot be written.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    counts = {}
-    for table in EXPORTED_TABLES:
-        spec = TABLES.get(table)
-        rows = iter(()) if spec is None else table_rows(reader, spec)
-        counts[table] = _write(out_dir / f"{table}.jsonl", rows)
-    return counts
+    return {name: _write(out_dir / f"{name}.jsonl", table_rows(reader, spec)) for name, spec in TABLES.items()}
 
 
 def table_rows(reader: Reader, spec: TableSpec) -> Iterator[dict[str, Any]]:

@@ -146,6 +146,28 @@ _SPECS: Final = (
         partition="day",
     ),
     TableSpec(
+        name="visits",
+        topic="visits",
+        columns=(
+            Column("visit_id", _T.TEXT),
+            Column("person_id", _T.TEXT),
+            Column("venue_id", _T.TEXT),
+            Column("started_at", _T.TIME),
+            Column("ended_at", _T.TIME),
+            Column("start_kind", _T.LABEL),
+            Column("end_kind", _T.LABEL),
+            Column("first_scan_id", _T.TEXT),
+            Column("first_scan_at", _T.TIME),
+            Column("scan_count", _T.COUNT),
+            Column("category", _T.LABEL),
+            *_AREA,
+            *_STATUS,
+            _day_of("first_scan_at"),
+        ),
+        key=("visit_id",),
+        partition="day",
+    ),
+    TableSpec(
         name="venues",
         topic="venues",
         columns=(
@@ -182,6 +204,32 @@ _SPECS: Final = (
         ),
         key=("case_id", "person_id"),
         partition=None,
+    ),
+    TableSpec(
+        name="exposures",
+        topic="exposures",
+        columns=(
+            Column("exposure_id", _T.TEXT),
+            Column("case_id", _T.TEXT),
+            Column("person_id", _T.TEXT),
+            Column("venue_id", _T.TEXT),
+            Column("category", _T.LABEL),
+            *_AREA,
+            Column("overlap_from", _T.TIME),
+            Column("overlap_to", _T.TIME),
+            Column("overlap_minutes", _T.COUNT),
+            Column("score", _T.NUMBER),
+            Column("level", _T.LABEL),
+            Column("ruleset", _T.LABEL),
+            Column("ruleset_version", _T.COUNT),
+            Column("contact_scan_at", _T.TIME),
+            Column("reason", _T.LABEL),
+            Column("detected_at", _T.TIME),
+            *_STATUS,
+            _day_of("contact_scan_at"),
+        ),
+        key=("exposure_id",),
+        partition="day",
     ),
     TableSpec(
         name="rejects",
@@ -246,20 +294,7 @@ _SPECS: Final = (
 )
 
 TABLES: Final[Mapping[str, TableSpec]] = MappingProxyType({spec.name: spec for spec in _SPECS})
-"""Every table that exists so far, by name."""
-
-EXPORTED_TABLES: Final = (
-    "scans",
-    "visits",
-    "venues",
-    "cases",
-    "exposures",
-    "rejects",
-    "ward_minute",
-    "venue_hour",
-    "area_day",
-)
-"""The tables of SPEC, section 9. One that has no entry above yet is exported as an empty file."""
+"""Every table by name, in the order of SPEC, section 9."""
 
 
 def specs_of_topic(topic: str) -> tuple[TableSpec, ...]:

@@ -1,7 +1,8 @@
 """The views of SPEC, section 9: they apply FINAL and status, sum cells over ``part``, and show times as text.
 
-``v_*`` are the operators'. ``a_*`` are the analysts' (SPEC, section 8): no cell of 1 to k-1 persons, minutes
-only where ward and day have k persons, and nothing of a venue or a person.
+``v_*`` are the operators'; of them tracers see ``v_visits`` too, and alerting services ``v_exposures`` alone. ``a_*``
+are the analysts' (SPEC, section 8): no cell of 1 to k-1 persons, minutes only where ward and day have k persons, and
+nothing of a venue or a person.
 
 Written for every backend from ClickHouse 18.16 on: joins say ANY or ALL and put subqueries on both sides, and
 nothing needs a window function. ``{db}`` is the database.
@@ -40,6 +41,33 @@ FROM (
     SELECT day AS day_number, occurred_at AS occurred_ms,
         person_id, scan_id, venue_id, venue_code, direction, source, category, {_AREA}, lat, lon
     FROM {{db}}.scans FINAL WHERE status = 'active'
+)"""
+
+_VISIT = "visit_id, person_id, venue_id"
+_VISIT_REST = f"start_kind, end_kind, first_scan_id, scan_count, category, {_AREA}"
+
+_V_VISITS = f"""
+SELECT {date_of("day_number")} AS day, {_VISIT}, {time_of("started_ms")} AS started_at, started_ms,
+    {time_of("ended_ms")} AS ended_at, ended_ms, {time_of("first_scan_ms")} AS first_scan_at, first_scan_ms,
+    {_VISIT_REST}
+FROM (
+    SELECT day AS day_number, {_VISIT}, started_at AS started_ms, ended_at AS ended_ms,
+        first_scan_at AS first_scan_ms, {_VISIT_REST}
+    FROM {{db}}.visits FINAL WHERE status = 'active'
+)"""
+
+_EXPOSURE = f"exposure_id, case_id, person_id, venue_id, category, {_AREA}"
+_EXPOSURE_REST = "overlap_minutes, score, level, ruleset, ruleset_version, reason"
+
+_V_EXPOSURES = f"""
+SELECT {date_of("day_number")} AS day, {_EXPOSURE}, {time_of("overlap_from_ms")} AS overlap_from, overlap_from_ms,
+    {time_of("overlap_to_ms")} AS overlap_to, overlap_to_ms, {_EXPOSURE_REST},
+    {time_of("contact_scan_ms")} AS contact_scan_at, contact_scan_ms,
+    {time_of("detected_ms")} AS detected_at, detected_ms
+FROM (
+    SELECT day AS day_number, {_EXPOSURE}, overlap_from AS overlap_from_ms, overlap_to AS overlap_to_ms,
+        {_EXPOSURE_REST}, contact_scan_at AS contact_scan_ms, detected_at AS detected_ms
+    FROM {{db}}.exposures FINAL WHERE status = 'active'
 )"""
 
 _V_VENUES = f"""
@@ -156,6 +184,8 @@ WHERE {_VISIBLE}"""
 VIEWS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "v_scans": _V_SCANS,
+        "v_visits": _V_VISITS,
+        "v_exposures": _V_EXPOSURES,
         "v_venues": _V_VENUES,
         "v_ward_minute": _V_WARD_MINUTE,
         "v_venue_hour": _V_VENUE_HOUR,

@@ -40,6 +40,55 @@ def retraction(number: int, *, day: int = 14, revision: int = 2) -> dict[str, An
     return {name: whole[name] for name in ("scan_id", "person_id", "occurred_at", "status", "revision")}
 
 
+def visit(number: int, *, day: int = 14, revision: int = 1, **changes: object) -> dict[str, Any]:
+    """A ``visits`` value: what ``scan(number)`` opens, estimated to last an hour."""
+    opening = scan(number, day=day)
+    return {
+        "visit_id": f"{number:032x}",
+        "person_id": opening["person_id"],
+        "venue_id": "CAFE",
+        "started_at": opening["occurred_at"],
+        "ended_at": opening["occurred_at"].replace("T01:", "T02:"),
+        "start_kind": "scanned",
+        "end_kind": "estimated",
+        "first_scan_id": opening["scan_id"],
+        "first_scan_at": opening["occurred_at"],
+        "scan_count": 1,
+        **{name: opening[name] for name in ("category", "province_code", "district_code", "ward_code")},
+        "status": "active",
+        "revision": revision,
+    } | changes
+
+
+def exposure(number: int, *, day: int = 14, revision: int = 1, **changes: object) -> dict[str, Any]:
+    """An ``exposures`` value: the person of ``visit(number)`` was with case HN-1 for its first half hour."""
+    contact = visit(number, day=day)
+    return {
+        "exposure_id": f"{number:032x}",
+        "case_id": "HN-1",
+        **{name: contact[name] for name in ("person_id", "venue_id", "category")},
+        **{name: contact[name] for name in ("province_code", "district_code", "ward_code")},
+        "overlap_from": contact["started_at"],
+        "overlap_to": contact["started_at"].replace("T01:15", "T01:45"),
+        "overlap_minutes": 30,
+        "score": 30.0,
+        "level": "medium",
+        "ruleset": "vn-2021-07",
+        "ruleset_version": 1,
+        "contact_scan_at": contact["first_scan_at"],
+        "reason": "case",
+        "detected_at": "2021-10-14T11:00:00.000Z",
+        "status": "active",
+        "revision": revision,
+    } | changes
+
+
+def bare(topic: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The retraction of a visit or an exposure, at the event's own revision."""
+    names = {"visits": ("visit_id", "first_scan_at"), "exposures": ("exposure_id", "person_id", "contact_scan_at")}
+    return {name: event[name] for name in names[topic]} | {"status": "retracted", "revision": event["revision"]}
+
+
 def ward_minute(minute: str, ward: str, part: str, counts: tuple[int, int, int], revision: int = 1) -> dict[str, Any]:
     """A ``ward_minute`` cell; ``counts`` are ins, outs, passes."""
     return {"family": "ward_minute", "minute": minute, "ward_code": ward} | _passages(part, counts, revision)
@@ -136,7 +185,9 @@ def key_of(topic: str, event: dict[str, Any]) -> str:
         names = {"ward_minute": "minute ward_code", "venue_hour": "hour venue_id", "area_day": "day level code"}
         cell = [str(event[name]) for name in names[event["family"]].split()]
         return "|".join([event["family"], *cell, event["part"]])
-    return str(event["venue_id"] if topic == "venues" else event.get("person_id", event.get("key")))
+    if topic in ("venues", "visits"):
+        return str(event.get("venue_id", "?"))
+    return str(event.get("person_id", event.get("key")))
 
 
 def producer(settings: Settings, *, transactional_id: str | None = None) -> Producer:

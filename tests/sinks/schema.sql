@@ -1,7 +1,9 @@
 CREATE DATABASE IF NOT EXISTS `checkin`;
 CREATE TABLE IF NOT EXISTS `checkin`.`scans` (`person_id` String, `scan_id` String, `venue_id` String, `venue_code` String, `occurred_at` Int64, `direction` LowCardinality(String), `source` LowCardinality(String), `category` LowCardinality(String), `province_code` LowCardinality(String), `district_code` LowCardinality(String), `ward_code` LowCardinality(String), `lat` Float64, `lon` Float64, `status` LowCardinality(String), `revision` UInt64, `day` UInt32) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`person_id`, `scan_id`);
+CREATE TABLE IF NOT EXISTS `checkin`.`visits` (`visit_id` String, `person_id` String, `venue_id` String, `started_at` Int64, `ended_at` Int64, `start_kind` LowCardinality(String), `end_kind` LowCardinality(String), `first_scan_id` String, `first_scan_at` Int64, `scan_count` UInt64, `category` LowCardinality(String), `province_code` LowCardinality(String), `district_code` LowCardinality(String), `ward_code` LowCardinality(String), `status` LowCardinality(String), `revision` UInt64, `day` UInt32) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`visit_id`);
 CREATE TABLE IF NOT EXISTS `checkin`.`venues` (`venue_id` String, `name` String, `category` LowCardinality(String), `province_code` LowCardinality(String), `district_code` LowCardinality(String), `ward_code` LowCardinality(String), `lat` Float64, `lon` Float64, `capacity` Nullable(UInt64), `registered_at` Int64, `status` LowCardinality(String), `dwell_minutes` Nullable(UInt64), `codes` Array(String), `revision` UInt64, `registered_day` UInt32) ENGINE = ReplacingMergeTree(revision) ORDER BY (`venue_id`);
 CREATE TABLE IF NOT EXISTS `checkin`.`cases` (`case_id` String, `person_id` String, `onset_at` Nullable(Int64), `sampled_at` Nullable(Int64), `infectious_from` Nullable(Int64), `infectious_to` Nullable(Int64), `isolated_at` Nullable(Int64), `reported_at` Nullable(Int64), `ruleset` Nullable(String), `status` LowCardinality(String), `revision` UInt64) ENGINE = ReplacingMergeTree(revision) ORDER BY (`case_id`, `person_id`);
+CREATE TABLE IF NOT EXISTS `checkin`.`exposures` (`exposure_id` String, `case_id` String, `person_id` String, `venue_id` String, `category` LowCardinality(String), `province_code` LowCardinality(String), `district_code` LowCardinality(String), `ward_code` LowCardinality(String), `overlap_from` Int64, `overlap_to` Int64, `overlap_minutes` UInt64, `score` Float64, `level` LowCardinality(String), `ruleset` LowCardinality(String), `ruleset_version` UInt64, `contact_scan_at` Int64, `reason` LowCardinality(String), `detected_at` Int64, `status` LowCardinality(String), `revision` UInt64, `day` UInt32) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`exposure_id`);
 CREATE TABLE IF NOT EXISTS `checkin`.`rejects` (`topic` String, `partition` Int64, `offset` Int64, `record_at` Int64, `key` Nullable(String), `reason` LowCardinality(String), `detail` String, `payload` Nullable(String), `status` LowCardinality(String), `revision` UInt64, `day` UInt32) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`topic`, `partition`, `offset`);
 CREATE TABLE IF NOT EXISTS `checkin`.`ward_minute` (`minute` Int64, `ward_code` String, `part` String, `scans` UInt64, `ins` UInt64, `outs` UInt64, `passes` UInt64, `revision` UInt64, `day` UInt32) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`minute`, `ward_code`, `part`);
 CREATE TABLE IF NOT EXISTS `checkin`.`venue_hour` (`hour` Int64, `venue_id` String, `part` String, `scans` UInt64, `ins` UInt64, `outs` UInt64, `passes` UInt64, `revision` UInt64, `day` UInt32) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`hour`, `venue_id`, `part`);
@@ -20,6 +22,8 @@ DROP TABLE IF EXISTS `checkin`.v_area_day;
 DROP TABLE IF EXISTS `checkin`.v_venue_hour;
 DROP TABLE IF EXISTS `checkin`.v_ward_minute;
 DROP TABLE IF EXISTS `checkin`.v_venues;
+DROP TABLE IF EXISTS `checkin`.v_exposures;
+DROP TABLE IF EXISTS `checkin`.v_visits;
 DROP TABLE IF EXISTS `checkin`.v_scans;
 CREATE VIEW IF NOT EXISTS `checkin`.v_scans AS 
 SELECT toDate(concat(substring(toString(day_number), 1, 4), '-', substring(toString(day_number), 5, 2), '-', substring(toString(day_number), 7, 2))) AS day, concat(formatDateTime(toDateTime(intDiv(occurred_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + occurred_ms % 1000), 2), 'Z') AS occurred_at, occurred_ms,
@@ -28,6 +32,25 @@ FROM (
     SELECT day AS day_number, occurred_at AS occurred_ms,
         person_id, scan_id, venue_id, venue_code, direction, source, category, province_code, district_code, ward_code, lat, lon
     FROM `checkin`.scans FINAL WHERE status = 'active'
+);
+CREATE VIEW IF NOT EXISTS `checkin`.v_visits AS 
+SELECT toDate(concat(substring(toString(day_number), 1, 4), '-', substring(toString(day_number), 5, 2), '-', substring(toString(day_number), 7, 2))) AS day, visit_id, person_id, venue_id, concat(formatDateTime(toDateTime(intDiv(started_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + started_ms % 1000), 2), 'Z') AS started_at, started_ms,
+    concat(formatDateTime(toDateTime(intDiv(ended_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + ended_ms % 1000), 2), 'Z') AS ended_at, ended_ms, concat(formatDateTime(toDateTime(intDiv(first_scan_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + first_scan_ms % 1000), 2), 'Z') AS first_scan_at, first_scan_ms,
+    start_kind, end_kind, first_scan_id, scan_count, category, province_code, district_code, ward_code
+FROM (
+    SELECT day AS day_number, visit_id, person_id, venue_id, started_at AS started_ms, ended_at AS ended_ms,
+        first_scan_at AS first_scan_ms, start_kind, end_kind, first_scan_id, scan_count, category, province_code, district_code, ward_code
+    FROM `checkin`.visits FINAL WHERE status = 'active'
+);
+CREATE VIEW IF NOT EXISTS `checkin`.v_exposures AS 
+SELECT toDate(concat(substring(toString(day_number), 1, 4), '-', substring(toString(day_number), 5, 2), '-', substring(toString(day_number), 7, 2))) AS day, exposure_id, case_id, person_id, venue_id, category, province_code, district_code, ward_code, concat(formatDateTime(toDateTime(intDiv(overlap_from_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + overlap_from_ms % 1000), 2), 'Z') AS overlap_from, overlap_from_ms,
+    concat(formatDateTime(toDateTime(intDiv(overlap_to_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + overlap_to_ms % 1000), 2), 'Z') AS overlap_to, overlap_to_ms, overlap_minutes, score, level, ruleset, ruleset_version, reason,
+    concat(formatDateTime(toDateTime(intDiv(contact_scan_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + contact_scan_ms % 1000), 2), 'Z') AS contact_scan_at, contact_scan_ms,
+    concat(formatDateTime(toDateTime(intDiv(detected_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + detected_ms % 1000), 2), 'Z') AS detected_at, detected_ms
+FROM (
+    SELECT day AS day_number, exposure_id, case_id, person_id, venue_id, category, province_code, district_code, ward_code, overlap_from AS overlap_from_ms, overlap_to AS overlap_to_ms,
+        overlap_minutes, score, level, ruleset, ruleset_version, reason, contact_scan_at AS contact_scan_ms, detected_at AS detected_ms
+    FROM `checkin`.exposures FINAL WHERE status = 'active'
 );
 CREATE VIEW IF NOT EXISTS `checkin`.v_venues AS 
 SELECT venue_id, name, category, province_code, district_code, ward_code, lat, lon, capacity, toDate(concat(substring(toString(day_number), 1, 4), '-', substring(toString(day_number), 5, 2), '-', substring(toString(day_number), 7, 2))) AS registered_day,

@@ -116,6 +116,51 @@ def test_retractions_hide_rows(backend: Backend) -> None:
     assert rows(backend, "SELECT count() FROM v_scans WHERE direction = 'in'") == [(2,)]
 
 
+def test_visits_and_exposures_are_taken_back(backend: Backend) -> None:
+    """Their views show the newest active versions; a retraction finds its row by what it carries, and is replaced."""
+    for topic, make in (("visits", data.visit), ("exposures", data.exposure)):
+        store(backend, topic, [make(number) for number in range(5)])
+        store(backend, topic, [data.bare(topic, make(number, revision=2)) for number in (1, 2, 3)])
+        store(backend, topic, [make(2, revision=3), make(0, revision=2, ward_code="00001")])
+        store(backend, topic, [data.bare(topic, make(3, revision=2))])
+    for view, key in (("v_visits", "visit_id"), ("v_exposures", "exposure_id")):
+        assert rows(backend, f"SELECT {key}, ward_code FROM {view} ORDER BY {key}") == [
+            (f"{0:032x}", "00001"),
+            (f"{2:032x}", "00262"),
+            (f"{4:032x}", "00262"),
+        ]
+
+
+def test_visits_and_exposures_show_their_times(backend: Backend) -> None:
+    """Every time of the views is there as text and in milliseconds; the day is that of the first scan."""
+    times = {"started_at": "2021-10-13T16:30:00.000Z", "first_scan_at": "2021-10-13T17:00:00.000Z"}
+    store(backend, "visits", [data.visit(7) | times])
+    assert rows(backend, "SELECT day, started_at, started_ms, ended_at, ended_ms, first_scan_at FROM v_visits") == [
+        (
+            "2021-10-14",
+            "2021-10-13T16:30:00.000Z",
+            1634142600000,
+            "2021-10-14T02:15:30.007Z",
+            1634177730007,
+            "2021-10-13T17:00:00.000Z",
+        )
+    ]
+    store(backend, "exposures", [data.exposure(7, contact_scan_at="2021-10-13T16:59:59.999Z")])
+    names = "day, overlap_from, overlap_to_ms, contact_scan_at, detected_at, detected_ms, score, ruleset_version"
+    assert rows(backend, f"SELECT {names} FROM v_exposures") == [
+        (
+            "2021-10-13",
+            "2021-10-14T01:15:30.007Z",
+            1634175930007,
+            "2021-10-13T16:59:59.999Z",
+            "2021-10-14T11:00:00.000Z",
+            1634209200000,
+            30.0,
+            1,
+        )
+    ]
+
+
 def test_partitions_are_local_days(backend: Backend) -> None:
     """A row's partition is the local day of its time: 17:00 UTC begins the next day in Vietnam."""
     times = ["2021-10-13T16:59:59.999Z", "2021-10-13T17:00:00.000Z"]

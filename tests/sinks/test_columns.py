@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.areas import load_areas
 from sinks.columns import NotOursError, decoder_of, local_days, times_ms
-from sinks.tables import CLICKHOUSE_TYPES, EXPORTED_TABLES, SINK_TOPICS, TABLES, ColumnType
+from sinks.tables import CLICKHOUSE_TYPES, SINK_TOPICS, TABLES, ColumnType
 from streams.core.times import LocalClock, format_ms
 from tests.sinks import data
 from tests.sinks.test_backends import ZONE, FakeRecord, decoded
@@ -25,7 +25,6 @@ def records(*values: bytes | None) -> Sequence[FakeRecord]:
 def test_the_registry_is_whole() -> None:
     """Each table's key and partition are columns, labels are never keys, and every type has a ClickHouse type."""
     assert set(CLICKHOUSE_TYPES) == set(ColumnType)
-    assert set(TABLES) <= set(EXPORTED_TABLES)
     for spec in TABLES.values():
         key_types = {spec.column(name).type for name in spec.key}
         assert ColumnType.LABEL not in key_types
@@ -50,7 +49,7 @@ def test_unknown_fields_are_ignored() -> None:
     "value",
     [b"", b"{}", b"null", b"[]", b"{},{}", b'{"family":"moon_phase"}', b"{", b'{"scan_id":1}', b"]", b"\xff"],
 )
-@pytest.mark.parametrize("topic", ["enriched", "aggregates", "rejects", "case-states"])
+@pytest.mark.parametrize("topic", ["enriched", "aggregates", "rejects", "case-states", "visits", "exposures"])
 def test_a_foreign_record_is_named(topic: str, value: bytes) -> None:
     """What no worker can have written stops the sink with its place, and its content is not repeated."""
     whole = {
@@ -58,6 +57,8 @@ def test_a_foreign_record_is_named(topic: str, value: bytes) -> None:
         "aggregates": data.area_day("2021-10-14", "VN", "person-0", (1, 1, 0)),
         "rejects": data.reject(1),
         "case-states": data.case_state("C"),
+        "visits": data.visit(1),
+        "exposures": data.exposure(1),
     }[topic]
     with pytest.raises(NotOursError, match=f"{topic}, partition 0, offset 1:"):
         decoder_of(topic, load_areas(), ZONE)(records(data.encoded(whole), value, data.encoded(whole)))
@@ -101,4 +102,4 @@ def test_times_are_read_back(times: list[int]) -> None:
 
 def test_sink_topics() -> None:
     """The topics that are read, in the registry's order."""
-    assert SINK_TOPICS == ("enriched", "venues", "case-states", "rejects", "aggregates")
+    assert SINK_TOPICS == ("enriched", "visits", "venues", "case-states", "exposures", "rejects", "aggregates")
