@@ -12,6 +12,7 @@ from producers.simulate.generate import DEFAULT_SEED, Manifest, Progress, genera
 from producers.simulate.totals import DEFAULT_TOTALS, Publication, TotalsError, load_publication
 
 SCALE_MAX: Final = 20.0
+CASES_MAX: Final = 9999
 EPILOG: Final = (
     "The totals file is described in producers/simulate/data/README.md; without one it is Hanoi from 8 to 14 October "
     "2021. The same seed, totals and scale give the same bytes. DIR/manifest.json says what the daily report must show "
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to; made if absent")
     parser.add_argument("--seed", type=_seed, default=DEFAULT_SEED, help="whole number from 0 on (default %(default)s)")
     parser.add_argument("--scale", type=_scale, default=1.0, metavar="F", help="times every total, 0.05 is quick")
+    parser.add_argument("--cases", type=_cases, metavar="N", help="positive cases (default 12 times F, at least 3)")
     parser.add_argument("--totals", type=Path, default=DEFAULT_TOTALS, metavar="FILE", help="days and totals to fit")
     parser.add_argument("--province", type=_province, metavar="CODE", help="two digits, instead of the totals file's")
     parser.add_argument("--json", action="store_true", help="print the manifest")
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             *(args.out, publication),
             seed=args.seed,
             scale=args.scale,
+            cases=args.cases,
             progress=terminal_progress(),
         )
     except OSError as error:
@@ -75,7 +78,7 @@ def summary(manifest: Manifest, out: Path, seconds: float) -> str:
     return (
         f"{out}: {lines['venues']:,} venues and {lines['scans']:,} lines of scans in {seconds:.1f} s; "
         f"{days[0]['day']} to {days[-1]['day']}, {manifest['mixed_in']['accepted_scans']:,} scans that count, "
-        f"{bad:,} bad lines"
+        f"{bad:,} bad lines, {manifest['cases']['count']} positive cases"
     )
 
 
@@ -103,6 +106,13 @@ def _scale(text: str) -> float:
     value = float(text)
     if not 0 < value <= SCALE_MAX:
         raise argparse.ArgumentTypeError(f"must be more than 0 and at most {SCALE_MAX:g}")
+    return value
+
+
+def _cases(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= CASES_MAX:
+        raise argparse.ArgumentTypeError(f"must be 0 to {CASES_MAX}")
     return value
 
 

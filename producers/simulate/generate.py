@@ -1,4 +1,4 @@
-"""All of it in order: exact totals in, ``venues.jsonl``, ``scans.jsonl`` and ``manifest.json`` out."""
+"""All of it in order: exact totals in; ``venues.jsonl``, ``scans.jsonl``, ``cases.jsonl``, ``manifest.json`` out."""
 
 import json
 from collections import Counter
@@ -10,6 +10,7 @@ import numpy as np
 
 from producers.simulate import mixing
 from producers.simulate.arrays import DAY_MS, LOCAL_OFFSET_MS, day_start_ms, stream
+from producers.simulate.cases import default_count, draw_cases
 from producers.simulate.day import DIRECTIONS, Scans, draw_day
 from producers.simulate.faults import bad_lines
 from producers.simulate.fill import complete, mean_half_up
@@ -24,6 +25,7 @@ DEFAULT_SEED: Final = 20211014
 MEAN_FIGURES: Final = ("venues_new", "venues_active", "scans", "persons")
 VENUES_FILE: Final = "venues.jsonl"
 SCANS_FILE: Final = "scans.jsonl"
+CASES_FILE: Final = "cases.jsonl"
 MANIFEST_FILE: Final = "manifest.json"
 
 Manifest = dict[str, Any]
@@ -37,9 +39,12 @@ def generate(
     *,
     seed: int = DEFAULT_SEED,
     scale: float = 1.0,
+    cases: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Manifest:
     """Writes the input files for what was published into the folder ``out``, and returns the manifest.
+
+    ``cases`` is how many positive cases there are; None leaves it to the scale.
 
     Raises:
         TotalsError: the figures contradict each other.
@@ -56,6 +61,9 @@ def generate(
     _write(
         out / SCANS_FILE, scan_chunks(lines, arrivals, bad_lines(lines, arrivals, seed)), progress, len(arrivals.row)
     )
+    count = default_count(scale) if cases is None else cases
+    reports = draw_cases(lines.scans, lines.people, totals, seed, count)
+    _write(out / CASES_FILE, reports.chunks(), progress, len(reports.reports))
     manifest = {
         "title": publication.title,
         "source": publication.source,
@@ -64,7 +72,8 @@ def generate(
         "scale": scale,
         "published": publication.model_dump(mode="json", include={"seven_day_means", "days"}),
         "expected": _expected(totals, register),
-        "lines": {"venues": len(register.ids), "scans": len(arrivals.row)},
+        "lines": {"venues": len(register.ids), "scans": len(arrivals.row), "cases": len(reports.reports)},
+        "cases": {"count": reports.count, "persons": reports.persons, "withdrawn": reports.withdrawn},
         "mixed_in": _mixed_in(lines, arrivals),
         "rejects": _rejects(arrivals),
     }

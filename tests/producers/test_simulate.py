@@ -91,7 +91,7 @@ def test_hanoi_is_exact(hanoi: tuple[dict[str, Any], Files, Views]) -> None:
     """Copies, delays and bad lines change none of the week's totals, and each bad line is rejected as planned."""
     manifest, files, views = hanoi
     _check_exact(manifest, views)
-    assert manifest["lines"] == {"venues": len(files.venues), "scans": len(files.scans)}
+    assert manifest["lines"] == {name: len(getattr(files, name)) for name in ("venues", "scans", "cases")}
     assert manifest["expected"]["days"][-1]["scans"] == 3049
 
 
@@ -137,10 +137,67 @@ def test_bytes_depend_on_seed_totals_and_scale_alone(tmp_path: Path) -> None:
     publication = Publication.model_validate_json(json.dumps(HUE))
     made = [generate(tmp_path / name, publication, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     assert made[0] == made[1]
-    for name in ("venues.jsonl", "scans.jsonl", "manifest.json"):
+    for name in ("venues.jsonl", "scans.jsonl", "cases.jsonl", "manifest.json"):
         one, two, other = ((tmp_path / folder / name).read_bytes() for folder in "abc")
         assert one == two
         assert one != other
+
+
+def _scan_times(views: Views, person_id: str) -> list[int]:
+    return [wire.instant(row["occurred_at"]) for row in views["scans"] if row["person_id"] == person_id]
+
+
+def test_cases_are_visitors_reported_in_the_last_evening(hanoi: tuple[dict[str, Any], Files, Views]) -> None:
+    """Even a hundredth of a city has three: of people seen on several days, each report after the last scan."""
+    manifest, files, views = hanoi
+    reports = [json.loads(line) for line in files.cases]
+    assert manifest["cases"] == {"count": 3, "persons": 2, "withdrawn": "BN01-0003"}
+    assert {row["case_id"]: row["status"] for row in views["cases"]} == {
+        "BN01-0001": "confirmed",
+        "BN01-0002": "confirmed",
+        "BN01-0003": "withdrawn",
+    }
+    records = [report["_ts"] for report in reports]
+    assert records == sorted(records)
+    assert records == [wire.instant(report["reported_at"]) for report in reports]
+    for report in reports:
+        times = _scan_times(views, report["person_id"])
+        assert 8 <= len(times) <= 20
+        assert len({(moment + 7 * 3_600_000) // wire.DAY_MS for moment in times}) >= 3
+        assert max(times) < report["_ts"]
+    assert all(report["reported_at"] > "2021-10-14T19:00" for report in reports)
+
+
+def test_cases_are_of_every_kind(tmp_path: Path) -> None:
+    """With and without symptoms, isolated, of both rulesets, two of one person, one withdrawn after all."""
+    publication = Publication.model_validate_json(json.dumps(HUE))
+    manifest = generate(tmp_path, publication, cases=12)
+    files = Files.read(tmp_path)
+    *confirmed, withdrawal = (json.loads(line) for line in files.cases)
+    assert manifest["cases"] == {"count": 12, "persons": 11, "withdrawn": withdrawal["case_id"]}
+    assert withdrawal["status"] == "withdrawn"
+    assert {(report["onset_at"] is not None, report["ruleset"]) for report in confirmed} == {
+        (ill, ruleset) for ill in (True, False) for ruleset in ("vn-2021-07", "vn-2021-12")
+    }
+    assert sum(report["isolated_at"] is not None for report in confirmed) == 1
+    assert all(report["sampled_at"] < report["reported_at"] for report in confirmed)
+    assert all((report["onset_at"] or "") < report["sampled_at"] for report in confirmed)
+    twice = {report["case_id"] for report in confirmed if report["person_id"] == withdrawal["person_id"]}
+    assert len(twice) == 2
+    assert withdrawal["case_id"] in twice
+    assert {row["case_id"] for row in naive_views(files)["cases"]} == {report["case_id"] for report in confirmed}
+
+
+@pytest.mark.parametrize("cases", [0, 1, 2, 40])
+def test_any_number_of_cases_changes_no_scan(tmp_path: Path, cases: int) -> None:
+    """As many as are asked for, also more than there are people, and none; the scans stay as they are."""
+    publication = Publication.model_validate_json(json.dumps(TINY))
+    generate(tmp_path / "usual", publication)
+    manifest = generate(tmp_path / "asked", publication, cases=cases)
+    statuses = Counter(row["status"] for row in naive_views(Files.read(tmp_path / "asked"))["cases"])
+    assert manifest["cases"]["count"] == cases == statuses.total()
+    assert statuses["withdrawn"] == min(cases, 1)
+    assert (tmp_path / "asked/scans.jsonl").read_bytes() == (tmp_path / "usual/scans.jsonl").read_bytes()
 
 
 def test_lines_come_in_order_of_arrival(hanoi: tuple[dict[str, Any], Files, Views]) -> None:
@@ -266,9 +323,13 @@ def test_the_command_writes_and_says_so(tmp_path: Path, capsys: pytest.CaptureFi
         "0.5",
         "--seed",
         "9",
+        "--cases",
+        "5",
     ]
     assert _run(*words) == 0
-    assert "2021-11-25 to 2021-12-01" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2021-11-25 to 2021-12-01" in said
+    assert "5 positive cases" in said
     assert _run(*words, "--json") == 0
     manifest = json.loads(capsys.readouterr().out)
     assert manifest["province"] == "48"
@@ -278,7 +339,15 @@ def test_the_command_writes_and_says_so(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(
     "words",
-    [["--scale", "0"], ["--scale", "-1"], ["--scale", "nan"], ["--seed", "-1"], ["--province", "Hà"], ["--seed", "x"]],
+    [
+        ["--scale", "0"],
+        ["--scale", "-1"],
+        ["--scale", "nan"],
+        ["--seed", "-1"],
+        ["--province", "Hà"],
+        ["--seed", "x"],
+        ["--cases", "-1"],
+    ],
 )
 def test_wrong_arguments_are_wrong_usage(tmp_path: Path, words: list[str]) -> None:
     """They end with status 2 before anything is written."""
