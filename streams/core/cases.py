@@ -1,73 +1,136 @@
-"""Case reports in the person room (SPEC §6): which report of a case counts, and what is no report.
+"""Case reports in the person room (SPEC §6): which report of a case counts, and which visits are a case's.
 
 A case is (case_id, person_id). Of its reports the one with the largest (reported_at, canonical JSON) counts,
-in whatever order they come; so the state keeps both. A value is ``reported_ms i64 | canonical JSON``.
+in whatever order they come; so the state keeps both, and with them the infectious period as the ruleset
+told it when the report was accepted. A value is::
+
+    reported_ms i64 | n u32, JSON of Infectious (n = 0: withdrawn) | canonical JSON
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from streams.core import intake, keys, reasons, wire
+from streams.core.case_visits import Case, Infectious, Sender
 from streams.core.decode import decode_case
 from streams.core.inbound import CaseIn
 from streams.core.room import CASE_AGE_MS_MAX, RoomPartition
 from streams.core.step import InRecord, StateReader, Step, newest_ms
+from streams.core.timeline import Timeline
 
 CASES = "cases"
-_REPORTED = struct.Struct("<q")
+_FIXED = struct.Struct("<qI")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Infectious).decode
+
+
+class _Report(msgspec.Struct, frozen=True):
+    """What state keeps of a report that counts."""
+
+    reported_ms: int
+    canonical: bytes
+    infectious: Infectious | None
+
+    @property
+    def order(self) -> tuple[int, bytes]:
+        """Of two reports the one with the larger order counts."""
+        return self.reported_ms, self.canonical
+
+    def pack(self) -> bytes:
+        """The state value."""
+        period = b"" if self.infectious is None else _encode(self.infectious)
+        return _FIXED.pack(self.reported_ms, len(period)) + period + self.canonical
+
+
+def _unpack(packed: bytes) -> _Report:
+    reported_ms, length = _FIXED.unpack_from(packed)
+    period, canonical = packed[_FIXED.size : _FIXED.size + length], packed[_FIXED.size + length :]
+    return _Report(reported_ms, canonical, _decode(period) if period else None)
+
+
+def held(person: bytes, state: StateReader) -> list[Case]:
+    """The cases of a person (16 bytes) as state holds them."""
+    prefix = keys.case_reports(person)
+    pairs = state.between(prefix, prefix + b"\xff")
+    return [Case(key[len(prefix) :].decode(), _unpack(value).infectious) for key, value in pairs]
 
 
 def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of the ``cases`` topic."""
     step = Step(number, newest_ms(records))
     decoded = [decode_case(record.value) for record in records]
-    counting: dict[bytes, intake.Timed[CaseIn]] = {}
+    before: dict[tuple[str, str], _Report | None] = {}
+    counting: dict[tuple[str, str], tuple[_Report, intake.Timed[CaseIn]]] = {}
     for timed in intake.admit(step, room, CASES, records, decoded):
-        reason, detail = _fault(room, timed)
-        if reason:
+        event = timed.event
+        judged = _judge(room, timed)
+        if isinstance(judged, tuple):
+            reason, detail = judged
             step.count("rejected")
             intake.reject(step, room, CASES, timed.record, reason=reason, detail=detail)
             continue
-        event = timed.event
-        key = keys.case_report(bytes.fromhex(event.person_id), event.case_id.encode())
-        held = counting[key].event if key in counting else None
-        known = _order(held) if held else _unpack(state.get(key))
-        if known is not None and known >= _order(event):
-            step.count("duplicate" if known == _order(event) else "superseded")
+        identity = (event.person_id, event.case_id)
+        if identity not in before:
+            packed = state.get(keys.case_report(bytes.fromhex(event.person_id), event.case_id.encode()))
+            before[identity] = _unpack(packed) if packed else None
+        known = counting[identity][0] if identity in counting else before[identity]
+        if known is not None and known.order >= judged.order:
+            step.count("duplicate" if known.order == judged.order else "superseded")
         else:
             step.count("accepted")
-            counting[key] = timed
-    for key, timed in counting.items():
-        event = timed.event
-        step.changes[key] = _REPORTED.pack(event.reported_ms) + event.canonical
-        person = event.person_id.encode()
-        step.emit("case-states", person, wire.case_state(event, number), timed.now_ms, room.partition)
+            counting[identity] = (judged, timed)
+    _store(step, room.partition, state, before, counting)
     if sum(step.counts.values()) != len(records):
         raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
     return step
 
 
-def _order(event: CaseIn) -> tuple[int, bytes]:
-    return event.reported_ms, event.canonical
+def _store(
+    step: Step,
+    partition: int,
+    state: StateReader,
+    before: Mapping[tuple[str, str], _Report | None],
+    counting: Mapping[tuple[str, str], tuple[_Report, intake.Timed[CaseIn]]],
+) -> None:
+    """Keeps the reports that count now, says so, and sends what changes of their persons' case visits."""
+    timelines: dict[str, Timeline] = {}
+    for (person_id, case_id), (report, timed) in counting.items():
+        person = bytes.fromhex(person_id)
+        step.changes[keys.case_report(person, case_id.encode())] = report.pack()
+        value = wire.case_state(timed.event, step.number)
+        step.emit("case-states", person_id.encode(), value, timed.now_ms, partition)
+        if person_id not in timelines:
+            timelines[person_id] = Timeline(person, state.get(keys.person_head(person)), state)
+            timelines[person_id].note_case()
+        old = before[person_id, case_id]
+        was = None if old is None else old.infectious
+        periods = [period for period in (was, report.infectious) if period is not None]
+        if periods:
+            visits = timelines[person_id].visits_between(
+                min(period.from_ms for period in periods), max(period.to_ms for period in periods)
+            )
+            Sender(step, person_id, timed.now_ms, "case").case_changed(case_id, was, report.infectious, visits)
+    for timeline in timelines.values():
+        step.changes |= timeline.changes()
 
 
-def _unpack(packed: bytes | None) -> tuple[int, bytes] | None:
-    if packed is None:
-        return None
-    return _REPORTED.unpack_from(packed)[0], packed[_REPORTED.size :]
-
-
-def _fault(room: RoomPartition, timed: intake.Timed[CaseIn]) -> tuple[str, str]:
-    """(reason, detail) of a report that cannot count, in SPEC's order; two empty texts if it can."""
+def _judge(room: RoomPartition, timed: intake.Timed[CaseIn]) -> _Report | tuple[str, str]:
+    """The report as it would count, or (reason, detail) of one that cannot, in SPEC's order."""
     event = timed.event
     fault = intake.time_fault(event.reported_ms, timed.now_ms, CASE_AGE_MS_MAX)
-    if fault[0] or event.status == "withdrawn":
+    if fault[0]:
         return fault
-    if event.ruleset not in room.rulesets:
+    if event.status == "withdrawn":
+        return _Report(event.reported_ms, event.canonical, None)
+    rule = room.rulesets.get(event.ruleset) if event.ruleset is not None else None
+    if rule is None:
         return reasons.UNKNOWN_RULESET, f"known are {', '.join(sorted(room.rulesets))}"
-    anchored = event.onset_ms is not None or event.sampled_ms is not None
-    begins = anchored or event.infectious_from_ms is not None
-    ends = anchored or event.infectious_to_ms is not None or event.isolated_ms is not None
-    if not (begins and ends):
-        return reasons.SCHEMA_VIOLATION, "onset_at or sampled_at is needed, or the infectious period itself"
-    return "", ""
+    try:
+        period = rule.period(
+            *(event.onset_ms, event.sampled_ms, event.infectious_from_ms, event.infectious_to_ms, event.isolated_ms)
+        )
+    except ValueError as error:
+        return reasons.SCHEMA_VIOLATION, str(error)
+    return _Report(event.reported_ms, event.canonical, Infectious(*period, rule))

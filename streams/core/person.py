@@ -1,19 +1,31 @@
 """The person room: one module that says in which order things happen to a scan, and holds no other logic.
 
-decode → admit (checks, own partition) → dedupe → enrich or wait → count. A step reads a batch, the state
-and the register; it returns what to emit and what to change.
+decode → admit (checks, own partition) → dedupe → enrich or wait → count → visits → which of them are a case's.
+A step reads a batch, the state and the register; it returns what to emit and what to change.
 """
 
 from collections.abc import Sequence
 
-from streams.core import cells, intake, reasons, wire
+from streams.core import cases, cells, intake, reasons, wire
+from streams.core.case_visits import Sender
+from streams.core.crossing import VISITS, Interval, was_header
 from streams.core.decode import decode_scans, decode_venue
 from streams.core.directory import CATEGORY_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import person_head
+from streams.core.packed import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
-from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, InRecord, StateReader, Step, newest_ms
-from streams.core.timeline import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan, Timeline
+from streams.core.step import (
+    BY_KEY,
+    KAFKA_TIMESTAMP_MIN_MS,
+    HeadedMessage,
+    InRecord,
+    StateReader,
+    Step,
+    newest_ms,
+)
+from streams.core.timeline import Timeline
+from streams.core.visits import Visit
 from streams.core.waiting import WaitingScan
 
 SCANS = "scans"
@@ -43,9 +55,43 @@ class _Batch:
 
     def close(self) -> None:
         """Hands every change to the step."""
-        for timeline in self.timelines.values():
+        for person, timeline in self.timelines.items():
+            were, are = timeline.settle()
+            if were != are:
+                self._emit_visits(person, timeline, were, are)
             self.step.changes |= timeline.changes()
         cells.store(self.tally, self.step, self.state, self.room.person_part)
+
+    def _emit_visits(self, person: str, timeline: Timeline, were: list[Visit], are: list[Visit]) -> None:
+        """Emits the visits of a person that are new or changed, and takes back those that are gone."""
+        step, caused_ms = self.step, max(timeline.caused_ms, KAFKA_TIMESTAMP_MIN_MS)
+        emit, number = step.to(VISITS).append, step.number
+        key = person.encode()
+        old = {visit.scan_id: visit for visit in were}
+        new = {visit.scan_id: visit for visit in are}
+        changed = []
+        for scan_id, visit in new.items():
+            was = old.get(scan_id)
+            if was == visit:
+                continue
+            changed.append(scan_id)
+            value = wire.visit(key, wire.visit_id(key, visit.venue_id, scan_id), visit, number)
+            if was is None:
+                emit((visit.venue_id, value, BY_KEY, caused_ms))
+            else:
+                self._replace(was, value, caused_ms)
+        for scan_id, visit in old.items():
+            if scan_id not in new:
+                changed.append(scan_id)
+                identity = wire.visit_id(key, visit.venue_id, scan_id)
+                self._replace(visit, wire.retracted_visit(identity, visit, number), caused_ms)
+        if timeline.has_cases:
+            held = cases.held(bytes.fromhex(person), self.state)
+            Sender(step, person, caused_ms, "visit").visits_changed(held, old, new, changed)
+
+    def _replace(self, was: Visit, value: bytes, caused_ms: int) -> None:
+        headers = was_header(Interval(was.start_ms, was.end_ms))
+        self.step.headed.append(HeadedMessage(VISITS, BY_KEY, was.venue_id, value, caused_ms, headers))
 
     def accept(self, person: str, scan: StoredScan, areas: set[bytes], now_ms: int) -> None:
         """Emits an accepted scan and counts it; ``areas`` are those its person counted in on that day before."""
@@ -60,6 +106,8 @@ class _Batch:
             self.step.number,
         )
         self.emit_enriched((key, value, self.room.partition, max(now_ms, KAFKA_TIMESTAMP_MIN_MS)))
+        timeline = self.timelines[person]
+        timeline.caused_ms = max(timeline.caused_ms, now_ms)
         self.tally.timestamp_ms = now_ms
         self.tally.add(scan.venue_id, scan.attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock)
 

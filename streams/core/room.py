@@ -1,8 +1,10 @@
 """What every room partition knows about itself: fixed for its life, and all the configuration the core has."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from streams.core.ruleset import Ruleset
 from streams.core.times import LocalClock
 
 PERSON_ROOM: Final = "person"
@@ -15,9 +17,6 @@ CASE_AGE_MS_MAX: Final = 90 * 86_400_000
 HOPS_MAX: Final = 2
 """A record on a wrong partition is produced again at most this often (SPEC §1)."""
 
-RULESETS: Final = frozenset({"vn-2021-07", "vn-2021-12"})
-"""The rulesets that are shipped (SPEC §7)."""
-
 
 @dataclass(frozen=True, slots=True)
 class RoomPartition:
@@ -28,7 +27,8 @@ class RoomPartition:
     topic_prefix: str
     retention_ms: int
     clock: LocalClock
-    rulesets: frozenset[str] = RULESETS
+    rulesets: Mapping[str, Ruleset]
+    """By name; those that are shipped, and the operator's own."""
 
     @property
     def person_part(self) -> bytes:

@@ -5,12 +5,15 @@ template serves, and it is several times as fast as an encoder. Only rejects car
 """
 
 import base64
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
+from streams.core.directory import CATEGORY_BYTES, unpack_attributes
 from streams.core.inbound import CaseIn
 from streams.core.times import format_bytes, format_ms
+from streams.core.visits import Visit
 
 _ENRICHED: Final = (
     b'{"scan_id":"%b","person_id":"%b","venue_id":"%b","venue_code":"%b","direction":"%b","occurred_at":"%b",'
@@ -29,6 +32,12 @@ _AREA_DAY: Final = (
     b'{"family":"area_day","day":"%b","level":"%b","code":"%b","part":"%b",'
     b'"scans":%d,"persons":%d,"active_venues":%d,"revision":%d}'
 )
+_VISIT: Final = (
+    b'{"visit_id":"%b","person_id":"%b","venue_id":"%b","started_at":"%b","ended_at":"%b","start_kind":"%b",'
+    b'"end_kind":"%b","first_scan_id":"%b","first_scan_at":"%b","scan_count":%d,"category":"%b",'
+    b'"province_code":"%b","district_code":"%b","ward_code":"%b","status":"active","revision":%d}'
+)
+_RETRACTED_VISIT: Final = b'{"visit_id":"%b","first_scan_at":"%b","status":"retracted","revision":%d}'
 _VENUE_MARK: Final = b'{"venue_id":"%b","day":"%b","ward_code":"%b","district_code":"%b","province_code":"%b"}'
 
 PAYLOAD_BYTES_MAX = 2 * 1024 * 1024
@@ -92,6 +101,43 @@ def area_day(
         b"area_day|%b|%b|%b|%b" % (day, level, code, part),
         _AREA_DAY % (day, level, code, part, *values, revision),
     )
+
+
+def digest(first: bytes, second: bytes, third: bytes) -> bytes:
+    """32 hex of BLAKE2b-128 over ``first|second|third``: the identity of a visit or an exposure (SPEC §3, §7)."""
+    return blake2b(b"%b|%b|%b" % (first, second, third), digest_size=16).hexdigest().encode()
+
+
+def visit_id(person: bytes, venue_id: bytes, first_scan_id: bytes) -> bytes:
+    """The visit's identity; ``person`` is the 32 hex of the person_id."""
+    return digest(person, venue_id, first_scan_id)
+
+
+def visit(person: bytes, identity: bytes, stay: Visit, revision: int) -> bytes:
+    """The value of a visits record; ``identity`` is its ``visit_id``."""
+    ward, district, province, category, _, _, _ = unpack_attributes(stay.attributes)
+    return _VISIT % (
+        identity,
+        person,
+        stay.venue_id,
+        format_bytes(stay.start_ms),
+        format_bytes(stay.end_ms),
+        stay.start_kind,
+        stay.end_kind,
+        stay.scan_id,
+        format_bytes(stay.scan_ms),
+        stay.scans,
+        CATEGORY_BYTES[category],
+        province,
+        district,
+        ward,
+        revision,
+    )
+
+
+def retracted_visit(identity: bytes, stay: Visit, revision: int) -> bytes:
+    """The value of a visits record that takes the visit back."""
+    return _RETRACTED_VISIT % (identity, format_bytes(stay.scan_ms), revision)
 
 
 def venue_mark(venue_id: bytes, day: bytes, area: bytes) -> bytes:

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 from faust import App
 from faust.types import TP
 
-from streams.core import cases, person, venue
+from streams.core import cases, person, proximity, venue
+from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.inbound import AreaList
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, StateReader, Step
@@ -27,8 +28,12 @@ from streams.shell.transport import BatchConsumer, Run
 from truyvet import logs
 from truyvet.config import Settings
 from truyvet.metrics import LAG_RECORDS, REBALANCES, STATE_BYTES
+from truyvet.rulesets import load_rulesets
 
-TOPICS: Final = {PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES), VENUE_ROOM: (venue.VENUE_MARKS,)}
+TOPICS: Final = {
+    PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES),
+    VENUE_ROOM: (venue.VENUE_MARKS, VISITS, CASE_VISITS),
+}
 """The input topics of each room."""
 EXIT_BUG: Final = 70
 EXIT_LOST: Final = 75
@@ -56,6 +61,7 @@ class Rooms:
         self._areas = areas
         self._directory = directory
         self._clock = LocalClock(ZoneInfo(settings.report_timezone))
+        self._rulesets = load_rulesets(settings.rulesets_dir)
         self._runners: dict[tuple[str, int], Runner] = {}
         self._epochs: dict[TP, int] = {}
         self._lock = asyncio.Lock()
@@ -140,6 +146,10 @@ class Rooms:
             return lambda number, _: person.take_venues(room, number, records, self._areas)
         if topic == cases.CASES:
             return lambda number, state: cases.take_cases(room, number, records, state)
+        if topic == VISITS:
+            return lambda number, state: proximity.take_visits(room, number, records, state)
+        if topic == CASE_VISITS:
+            return lambda number, state: proximity.take_case_visits(room, number, records, state)
         return lambda number, state: venue.take_marks(room, number, records, state)
 
     def register_changed(self) -> None:
@@ -186,6 +196,7 @@ class Rooms:
             topic_prefix=self._settings.topic_prefix,
             retention_ms=self._settings.retention_ms,
             clock=self._clock,
+            rulesets=self._rulesets,
         )
         runner = Runner(self._settings, name, room, self._register, self._on_lost)
         try:

@@ -14,24 +14,31 @@ from zoneinfo import ZoneInfo
 
 from producers.lines import CASES, SCANS, VENUES, VENUES_LATE, read_lines
 from schemas.areas import load_areas
-from streams.core import cases, person, venue, waiting
+from streams.core import cases, person, proximity, venue, waiting
+from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.decode import decode_venue
 from streams.core.directory import Directory
 from streams.core.inbound import BadEvent
 from streams.core.partition import partition_of
 from streams.core.room import RoomPartition
-from streams.core.step import BY_KEY, Record, Step
+from streams.core.step import BY_KEY, HeadedMessage, Headers, Record, Step
 from streams.core.times import LocalClock
+from truyvet.rulesets import load_rulesets
 
 Row = dict[str, Any]
 Cut = Callable[[int], Iterable[int]]
 AREAS = load_areas()
 CLOCK = LocalClock(ZoneInfo("Asia/Ho_Chi_Minh"))
+RULESETS = load_rulesets(None)
+CROSSING = {"venue-marks": venue.take_marks, VISITS: proximity.take_visits, CASE_VISITS: proximity.take_case_visits}
+"""What goes from the person room to the venue room."""
 DAY_MS = 86_400_000
 KEYS: dict[str, tuple[str, ...]] = {
     "enriched": ("person_id", "scan_id"),
     "rejects": ("topic", "partition", "offset"),
     "case-states": ("case_id", "person_id"),
+    "visits": ("visit_id",),
+    "exposures": ("exposure_id",),
     "ward_minute": ("minute", "ward_code", "part"),
     "venue_hour": ("hour", "venue_id", "part"),
     "area_day": ("day", "level", "code", "part"),
@@ -55,6 +62,9 @@ class MemoryState:
         keys = sorted(key for key in self.data if key.startswith(prefix))
         return [(key, self.data[key]) for key in keys[bisect_right(keys, after) :][:limit]]
 
+    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        return [(key, self.data[key]) for key in sorted(self.data) if first <= key < stop]
+
     def apply(self, step: Step) -> None:
         for key, value in step.changes.items():
             if value is None:
@@ -69,7 +79,8 @@ class Pipeline:
     def __init__(self, partitions: int = 1, retention_days: int = 28) -> None:
         self.partitions = partitions
         self.rooms = [
-            RoomPartition(p, partitions, "checkin.", retention_days * DAY_MS, CLOCK) for p in range(partitions)
+            RoomPartition(p, partitions, "checkin.", retention_days * DAY_MS, CLOCK, RULESETS)
+            for p in range(partitions)
         ]
         self.person_states = [MemoryState() for _ in self.rooms]
         self.venue_states = [MemoryState() for _ in self.rooms]
@@ -80,12 +91,18 @@ class Pipeline:
         self.outputs: dict[str, list[Row]] = defaultdict(list)
 
     def produce(
-        self, topic: str, key: bytes | None, value: bytes | None, timestamp: int, partition: int = BY_KEY
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        partition: int = BY_KEY,
+        headers: Headers = (),
     ) -> None:
         """Appends a record to its partition's log."""
         home = partition if partition >= 0 else partition_of(key or b"", self.partitions)
         log = self.logs[topic, home]
-        log.append(Record(len(log), timestamp, key, value))
+        log.append(Record(len(log), timestamp, key, value, headers))
 
     def register(self) -> None:
         """Takes everything in ``venues`` that was not taken, then looks at what waits."""
@@ -108,7 +125,7 @@ class Pipeline:
                 self._commit("person", room, step)
 
     def run(self, cut: Cut) -> None:
-        """Takes everything in ``scans``, ``cases`` and ``venue-marks``, in batches of the sizes that ``cut`` gives."""
+        """Takes everything in ``scans``, ``cases`` and what crosses, in batches of the sizes that ``cut`` gives."""
         moved = True
         while moved:
             moved = False
@@ -123,10 +140,10 @@ class Pipeline:
                     number = self._number("person", room)
                     self._commit("person", room, cases.take_cases(room, number, records, person_state))
                     moved = True
-                for records in _batches(self._fresh("venue-marks", p), cut):
-                    number = self._number("venue", room)
-                    self._commit("venue", room, venue.take_marks(room, number, records, venue_state))
-                    moved = True
+                for topic, take in CROSSING.items():
+                    for records in _batches(self._fresh(topic, p), cut):
+                        self._commit("venue", room, take(room, self._number("venue", room), records, venue_state))
+                        moved = True
 
     def _fresh(self, topic: str, partition: int) -> list[Record]:
         log = self.logs[topic, partition]
@@ -141,14 +158,18 @@ class Pipeline:
     def _commit(self, name: str, room: RoomPartition, step: Step) -> None:
         states = self.person_states if name == "person" else self.venue_states
         states[room.partition].apply(step)
-        for message in step.headed:
-            self._deliver(message.topic, message[1:4], message.timestamp, message.headers)
         for topic, messages in step.outputs.items():
             for key, value, partition, timestamp_ms in messages:
-                if topic == "venue-marks":
-                    self.produce(topic, key, value, timestamp_ms, partition)
-                else:
-                    self.outputs[topic].append(json.loads(value or b""))
+                self._deliver(HeadedMessage(topic, partition, key, value, timestamp_ms, []))
+        for message in step.headed:
+            self._deliver(message)
+
+    def _deliver(self, message: HeadedMessage) -> None:
+        topic, partition, key, value, timestamp_ms, headers = message
+        if topic in (*CROSSING, person.SCANS, cases.CASES):
+            self.produce(topic, key, value, timestamp_ms, partition, headers)
+        if topic not in (person.SCANS, cases.CASES, CASE_VISITS, "venue-marks"):
+            self.outputs[topic].append(json.loads(value or b""))
 
     def views(self) -> dict[str, list[Row]]:
         """The final rows of every table: of each key the one with the highest revision."""
@@ -162,7 +183,7 @@ class Pipeline:
                     assert held == row, f"two contents of one revision: {held} {row}"
                 if held is None or held["revision"] < row["revision"]:
                     newest[table][key] = row
-        names = ("scans", "cases", "rejects", "ward_minute", "venue_hour", "area_day")
+        names = ("scans", "visits", "cases", "exposures", "rejects", "ward_minute", "venue_hour", "area_day")
         tables = {TABLES.get(table, table): list(rows.values()) for table, rows in newest.items()}
         return {name: tables.get(name, []) for name in names}
 

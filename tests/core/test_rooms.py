@@ -22,7 +22,7 @@ VENUE = (
     b'{"venue_id":"CAFE","name":"CAFE","category":"cafe","province_code":"01","district_code":"007",'
     b'"ward_code":"00262","lat":21.0,"lon":105.8,"registered_at":"2021-09-01T08:00:00+07:00","status":"active"}'
 )
-TABLES = ("scans", "cases", "rejects", "ward_minute", "venue_hour", "area_day")
+TABLES = ("scans", "visits", "cases", "exposures", "rejects", "ward_minute", "venue_hour", "area_day")
 CASES = sorted(path for path in DATA.iterdir() if path.is_dir() and not path.name.startswith("16"))
 SETTINGS = hypothesis_settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -74,7 +74,7 @@ def test_order_and_copies_change_no_view(tmp_path: Path, seed: int, partitions: 
         changed = shuffled(tripled(files), data.draw(st.integers(0, 2**32)))
     pipeline = _pipeline(changed, tmp_path, partitions, data.draw(st.none() | st.integers(0, 2**32)))
     # Rejects are outside the law: every copy of a bad event is a row of its own.
-    assert not _differences(expected, pipeline, ("scans", "cases", *CELL_KEYS))
+    assert not _differences(expected, pipeline, ("scans", "visits", "cases", "exposures", *CELL_KEYS))
 
 
 @SETTINGS

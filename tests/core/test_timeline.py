@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from streams.core import keys, timeline
 from streams.core.directory import NO_ATTRIBUTES
+from streams.core.packed import StoredScan, scans_of
 from streams.core.step import Step
-from streams.core.timeline import StoredScan, Timeline, scans_of, unpack_starts
+from streams.core.timeline import Timeline, unpack_starts
 from tests.core.pipeline import CLOCK, DAY_MS, MemoryState
 
 PERSON = bytes(range(16))
@@ -56,6 +57,7 @@ def test_a_timeline_is_a_dictionary_with_an_order(
 
 def _apply(state: MemoryState, line: Timeline) -> None:
     step = Step(1, 1)
+    line.settle()
     step.changes |= line.changes()
     state.apply(step)
 
@@ -74,10 +76,11 @@ def _stored(state: MemoryState) -> list[StoredScan]:
     head = state.get(b"p" + PERSON)
     if head is None:
         return []
-    if head[:1] == b"\0":
-        return list(scans_of(head[1:]))
-    chunks = [state.get(keys.person_chunk(PERSON, *start)) or b"" for start in unpack_starts(head)]
-    return [scan for chunk in chunks for scan in scans_of(chunk)]
+    if not head[0] & 1:
+        return list(scans_of(head[23:]))
+    starts = unpack_starts(head[3 + int.from_bytes(head[1:3], "little") :])
+    chunks = [state.get(keys.person_chunk(PERSON, *start)) or b"" for start in starts]
+    return [scan for chunk in chunks for scan in scans_of(chunk[2 + int.from_bytes(chunk[:2], "little") :])]
 
 
 def test_a_shared_card_costs_what_it_touches() -> None:
@@ -89,6 +92,7 @@ def test_a_shared_card_costs_what_it_touches() -> None:
     _apply(state, line)
     line = Timeline(PERSON, state.get(b"p" + PERSON), state)
     line.add(_scan(20_000, BASE_MS, 1, waiting=False), CLOCK)
+    line.settle()
     changes = line.changes()
     assert len(changes) <= 5
     assert max(len(value or b"") for key, value in changes.items() if key[:1] == b"c") <= 2 * timeline.CHUNK_BYTES_MAX
