@@ -18,7 +18,7 @@ from schemas.areas import load_areas
 from sinks.backends import Backend, QueryFailedError, StorageError, open_backend
 from sinks.columns import NotOursError, decoder_of
 from sinks.consuming import Consuming, SinkFailedError
-from sinks.readonly import QueryRefusedError
+from sinks.readonly import QueryRefusedError, personal_reads, shape_of
 from sinks.status import Status
 from sinks.tables import SINK_TOPICS
 from truyvet import logs
@@ -28,6 +28,8 @@ from truyvet.http import HttpService
 OWNED_SECONDS_MAX = 10.0
 """How long to wait for a database that another process, perhaps a dying one, still has open."""
 RETRY_SECONDS = 0.5
+_SHAPE_CHARACTERS_MAX = 500
+"""How much of a query is logged; the tables it reads stand beside it."""
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _GOOD: Final = 200
@@ -146,4 +148,8 @@ class _Sink:
             return _BAD_REQUEST, _TEXT, str(error).encode()
         except StorageError as error:
             return _UNAVAILABLE, _TEXT, str(error).encode()
+        tables = personal_reads(sql)
+        if tables:
+            shape = shape_of(sql)[:_SHAPE_CHARACTERS_MAX]
+            _log.info("rows about persons were read", tables=" ".join(tables), query=shape, answer_bytes=len(answer))
         return _GOOD, "application/json" if "JSON" in output_format else _TEXT, answer

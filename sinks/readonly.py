@@ -7,11 +7,16 @@ TABLE url(...)`` opens a connection, and more than one statement may be sent at 
 
 The check reads the text token by token as ClickHouse's own lexer does; what it does not know, it refuses. Table
 functions are allowed by name, so one that a later engine brings is refused until somebody looked at it.
+
+What a query read of persons is logged by whoever answers it, without the values it asked for (SPEC, section 8).
 """
 
 import re
 from collections.abc import Collection
 from typing import Final
+
+from sinks.tables import TABLES
+from sinks.views import VIEWS
 
 SQL_CHARACTERS_MAX: Final = 100_000
 
@@ -46,6 +51,17 @@ FORBIDDEN_FUNCTIONS: Final = re.compile(
 )
 """Ordinary functions that read files, call out (all of ``ai…``), write, or hold a thread. Refused wherever the word
 stands, for a function may be named without a bracket."""
+
+_PERSONAL_COLUMNS: Final = {"person_id", "payload"}
+_PERSONAL_TABLES: Final = frozenset(
+    spec.name for spec in TABLES.values() if not _PERSONAL_COLUMNS.isdisjoint(column.name for column in spec.columns)
+)
+PERSONAL: Final = _PERSONAL_TABLES | {
+    name for name, select in VIEWS.items() if any(f"{{db}}.{table} " in select for table in _PERSONAL_TABLES)
+}
+"""Tables and views whose rows are about single persons."""
+_WORD_SHOWN_CHARACTERS_MAX: Final = 31
+"""The longest name in the shape of a query: no table or column has more, a person's pseudonym has."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -94,6 +110,25 @@ def check_read_only(sql: str, table_functions: Collection[str] = ()) -> str:
     for (kind, text, _), following in zip(tokens, [*tokens[1:], ("end", "", 0)], strict=True):
         _check_token(kind, text, following[:2], refused)
     return sql[start : tokens[-1][2] + len(tokens[-1][1])]
+
+
+def personal_reads(sql: str) -> list[str]:
+    """Which of ``PERSONAL`` a checked query names; all of them where it picks tables by pattern."""
+    names = {text.strip('"`').lower() for kind, text, _ in _tokens(sql) if kind in {"word", "quoted"}}
+    return sorted(PERSONAL if "merge" in names else PERSONAL & names)
+
+
+def shape_of(sql: str) -> str:
+    """A checked query without comments and with every value in it, or what may be one, replaced by ``?``."""
+    return " ".join("?" if _may_be_a_value(kind, text) else text for kind, text, _ in _tokens(sql))
+
+
+def _may_be_a_value(kind: str, text: str) -> bool:
+    if kind == "quoted":
+        text = text[1:-1]
+        if not text.isidentifier():
+            return True
+    return kind in {"string", "number"} or len(text) > _WORD_SHOWN_CHARACTERS_MAX
 
 
 def _check_token(kind: str, text: str, following: tuple[str, str], refused: Collection[str]) -> None:

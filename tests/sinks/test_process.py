@@ -23,7 +23,7 @@ COUNT = "SELECT count(), uniqExact(scan_id) FROM v_scans"
 
 
 def test_every_topic_reaches_its_tables(settings: SettingsFactory, sink_process: SinkFactory) -> None:
-    """Records of all five topics become rows, and the position ends at the high watermark."""
+    """Records of every topic become rows, and the position ends at the high watermark."""
     own = settings()
     ensure_topics(own)
     sink = sink_process(own).start()
@@ -34,8 +34,12 @@ def test_every_topic_reaches_its_tables(settings: SettingsFactory, sink_process:
     data.put(own, "rejects", [data.reject(7), data.reject(8, key=None, payload=None)])
     data.put(own, "venues", [data.venue("CAFE", capacity=30)])
     data.put(own, "case-states", [data.case_state("HN-1")])
+    data.put(own, "visits", [data.visit(1), data.visit(2), data.bare("visits", data.visit(1, revision=2))])
+    data.put(own, "exposures", [data.exposure(2)])
     sink.wait()
     assert sink.rows(SCANS) == [("s1", "erased", 2), ("s2", "active", 1)]
+    assert sink.rows("SELECT visit_id, ended_at FROM v_visits") == [(f"{2:032x}", "2021-10-14T02:15:30.002Z")]
+    assert sink.rows("SELECT exposure_id, level, score FROM v_exposures") == [(f"{2:032x}", "medium", 30)]
     assert sink.rows("SELECT scan_id, occurred_at, day FROM v_scans") == [
         ("s2", "2021-10-14T01:15:30.002Z", "2021-10-14")
     ]
@@ -62,6 +66,8 @@ def test_every_topic_reaches_its_tables(settings: SettingsFactory, sink_process:
         "rejects": 2,
         "venues": 1,
         "cases": 1,
+        "visits": 3,
+        "exposures": 1,
     }
     assert sink.end() == 0
 
@@ -94,6 +100,21 @@ def test_what_it_shows_of_itself(settings: SettingsFactory, sink_process: SinkFa
         assert ask(body)[0] == 400, body
     assert sink.get("/query")[0] == 404
     assert sink.end(signal.SIGINT) == 0
+
+
+def test_reads_about_persons_are_logged(settings: SettingsFactory, sink_process: SinkFactory) -> None:
+    """A query that reads visits leaves a line with the tables and its shape, not with whom it asked for."""
+    own = settings()
+    ensure_topics(own)
+    sink = sink_process(own).start()
+    sink.wait()
+    sink.rows("SELECT count() FROM v_area_day")
+    sink.rows(f"SELECT venue_id FROM v_visits WHERE person_id = '{data.PERSON.format(77)}'")
+    assert sink.end() == 0
+    (line,) = [line for line in sink.log.read_text().splitlines() if "about persons" in line]
+    assert "v_visits" in line
+    assert "person_id = ?" in line
+    assert data.PERSON.format(77) not in sink.log.read_text()
 
 
 def test_aborted_transactions_do_not_show(settings: SettingsFactory, sink_process: SinkFactory) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sinks.backends import Backend, QueryFailedError
 from sinks.embedded import ChdbBackend
-from sinks.readonly import QueryRefusedError, check_read_only
+from sinks.readonly import PERSONAL, QueryRefusedError, check_read_only, personal_reads, shape_of
 from truyvet.config import Settings
 
 READING = [
@@ -102,6 +102,44 @@ def test_long_queries_are_refused() -> None:
     """A query is bounded."""
     with pytest.raises(QueryRefusedError, match="characters"):
         check_read_only("SELECT 1" + " " * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("sql", "read"),
+    [
+        ("SELECT 1 AS one", []),
+        ("SELECT 'visits' AS text FROM v_area_day -- scans", []),
+        ("SELECT count() FROM v_visits", ["v_visits"]),
+        ("SELECT * FROM checkin.`visits` FINAL", ["visits"]),
+        ('SELECT * FROM (SELECT 1) AS x ANY INNER JOIN (SELECT * FROM "scans") AS y USING (a)', ["scans"]),
+        ("SELECT * FROM view(SELECT * FROM exposures)", ["exposures"]),
+        ("SELECT * FROM merge(currentDatabase(), '^vis')", sorted(PERSONAL)),
+    ],
+)
+def test_reads_about_persons_are_known(sql: str, read: list[str]) -> None:
+    """A query is known to read about persons wherever it names such a table, and wherever a pattern may."""
+    assert personal_reads(check_read_only(sql)) == read
+
+
+def test_personal_tables_are_those_with_persons() -> None:
+    """Every table that holds a pseudonym or a payload, and every view over one; no cell and no venue."""
+    assert sorted(PERSONAL) == [
+        "cases",
+        "exposures",
+        "rejects",
+        "scans",
+        "v_exposures",
+        "v_scans",
+        "v_visits",
+        "visits",
+    ]
+
+
+def test_the_shape_of_a_query_holds_no_value() -> None:
+    """Texts, numbers, comments, and names too long or too odd to be a column's never reach the log."""
+    person = "a" * 32
+    sql = f"SELECT {person}, \"091 234\", `day` FROM visits WHERE person_id = '{person}' AND day > 20211014 -- {person}"
+    assert shape_of(check_read_only(sql)) == "SELECT ? , ? , `day` FROM visits WHERE person_id = ? AND day > ?"
 
 
 def test_nothing_gets_through_a_backend(backend: Backend, tmp_path: Path, subtests: pytest.Subtests) -> None:
