@@ -14,8 +14,9 @@ tag   key after the tag                            value
 ``k`` venue_id, NUL, local day                     areas marked for a venue (venue room)
 ``s`` person (16), case_id                         the report that counts of a case (``cases.py``)
 ``v`` venue_id, NUL, length class, start, visit    a visit at a venue (``proximity.py``; venue room)
-``x`` venue_id, NUL, length class, start, case id  a case visit at a venue (``proximity.py``; venue room)
-``y`` venue_id                                     how many case visits a venue holds (venue room)
+``x`` venue_id, NUL, length class, start, visit,   a case visit at a venue (``proximity.py``; venue room)
+      case_id
+``y`` venue_id                                     how many case visits of each class a venue holds
 ``!`` name                                         the room's own records: input offsets, version
 ===== ============================================ ==================================================
 """
@@ -30,6 +31,7 @@ META = b"!meta"
 
 _BIASED = struct.Struct(">Q")
 _SIGN = 1 << 63
+TIME_KEY_BYTES = _BIASED.size
 
 
 def time_key(time_ms: int) -> bytes:
@@ -110,3 +112,34 @@ def case_reports(person: bytes) -> bytes:
 def case_report(person: bytes, case_id: bytes) -> bytes:
     """Key of the report that counts for (case_id, person)."""
     return b"s" + person + case_id
+
+
+def venue_visits(venue: bytes) -> bytes:
+    """Prefix of a venue's visits, in the venue room."""
+    return b"v" + venue + b"\0"
+
+
+def venue_visit(venue: bytes, length_class: int, start_ms: int, visit: bytes) -> bytes:
+    """Key of one visit; ``visit`` is its id in 16 bytes."""
+    return b"v%b\0%c%b%b" % (venue, length_class, time_key(start_ms), visit)
+
+
+def venue_case_visits(venue: bytes) -> bytes:
+    """Prefix of a venue's case visits."""
+    return b"x" + venue + b"\0"
+
+
+def venue_case_visit(venue: bytes, length_class: int, start_ms: int, visit: bytes, case_id: bytes) -> bytes:
+    """Key of one visit of one case; ``visit`` is its id in 16 bytes."""
+    return b"x%b\0%c%b%b%b" % (venue, length_class, time_key(start_ms), visit, case_id)
+
+
+def venue_case_count(venue: bytes) -> bytes:
+    """Key of how many case visits a venue holds."""
+    return b"y" + venue
+
+
+def split_venue_visit(key: bytes) -> tuple[int, bytes]:
+    """(start_ms, visit id in 16 bytes) of the key of a visit."""
+    at = key.index(b"\0") + 2
+    return time_of_key(key[at : at + TIME_KEY_BYTES]), key[at + TIME_KEY_BYTES :]

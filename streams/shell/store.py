@@ -8,12 +8,23 @@ without RocksDB's own log, and mixing writes with and without that log is what b
 import json
 import shutil
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
 
 LAYOUT_VERSION: Final = 1
 """Of what this module itself keeps; a store of another one is thrown away and restored."""
@@ -44,6 +55,24 @@ def _options() -> Options:
     return options
 
 
+class _Pending:
+    """A step's changes on their way to the disk."""
+
+    def __init__(self, changes: Mapping[bytes, bytes | None]) -> None:
+        self.changes = changes
+
+    @cached_property
+    def sorted_keys(self) -> list[bytes]:
+        """Its keys in order: sorted once, and only if somebody asks for a range."""
+        return sorted(self.changes)
+
+    def between(self, first: bytes, stop: bytes) -> dict[bytes, bytes | None]:
+        """What it changes of ``first`` <= key < ``stop``."""
+        in_order = self.sorted_keys
+        start = bisect_left(in_order, first)
+        return {key: self.changes[key] for key in in_order[start : bisect_left(in_order, stop, start)]}
+
+
 class Store:
     """State of one room partition. Not thread-safe but for ``written``, which the committer calls."""
 
@@ -54,7 +83,7 @@ class Store:
             Exception: RocksDB's own, where another process holds the lock.
         """
         self._directory = directory
-        self._pending: deque[Mapping[bytes, bytes | None]] = deque()
+        self._pending: deque[_Pending] = deque()
         self._fresh: dict[bytes, bytes | None] = {}
         self._older: dict[bytes, bytes | None] = {}
         self._fresh_bytes = 0
@@ -98,9 +127,9 @@ class Store:
         return value
 
     def _from_disk(self, key: bytes) -> bytes | None:
-        for changes in reversed(tuple(self._pending)):
-            if key in changes:
-                return changes[key]
+        for pending in reversed(tuple(self._pending)):
+            if key in pending.changes:
+                return pending.changes[key]
         value: bytes | None = self._db.get(key)
         return value
 
@@ -127,9 +156,24 @@ class Store:
             found.append((key, value))
         return found
 
+    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+        """All pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
+        # What is on its way is looked at first: the committer takes it off only once it is on the disk, so what
+        # it takes off from here on is found there. What is found in both is the same or newer in the first.
+        on_way: dict[bytes, bytes | None] = {}
+        for pending in tuple(self._pending):
+            on_way |= pending.between(first, stop)
+        options = ReadOptions()
+        options.set_iterate_upper_bound(stop)
+        committed = cast("Iterable[tuple[bytes, bytes]]", self._db.items(from_key=first, read_opt=options))
+        if not on_way:
+            return list(committed)
+        merged = dict(committed) | on_way
+        return sorted((key, value) for key, value in merged.items() if value is not None)
+
     def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Makes a step's changes visible to later steps, before they are committed."""
-        self._pending.append(changes)
+        self._pending.append(_Pending(changes))
         for key, value in changes.items():
             self._remember(key, value)
 
@@ -141,7 +185,7 @@ class Store:
 
     def written(self, position: int) -> None:
         """Writes the oldest changes on their way, now that they are committed; ``position`` as the property."""
-        self.write(self._pending[0], position)
+        self.write(self._pending[0].changes, position)
         self._pending.popleft()
 
     def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:

@@ -1,13 +1,21 @@
 """The store of a room partition: what is on its way, what is on disk, and when it starts from nothing."""
 
 import json
+import queue
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streams.shell import store as module
 from streams.shell.store import Store
+
+KEYS = st.text("vxy", max_size=2).map(str.encode)
+"""Of state, which all sort before the store's own ``~local``."""
 
 
 def test_changes_are_seen_before_and_after_they_are_written(tmp_path: Path) -> None:
@@ -49,6 +57,69 @@ def test_a_scan_is_of_what_is_committed(tmp_path: Path) -> None:
     store.apply({b"w4": b"e"})
     with pytest.raises(AssertionError):
         store.scan(b"w", 2)
+    store.close()
+
+
+def test_a_range_sees_what_is_on_its_way(tmp_path: Path) -> None:
+    """A range holds committed pairs and newer changes, deletions too, in key order, its end left out."""
+    store = Store(tmp_path / "s")
+    store.write({b"v1": b"a", b"v2": b"b", b"v3": b"c", b"v5": b"e", b"w": b"f"}, 1)
+    assert store.between(b"v2", b"v5") == [(b"v2", b"b"), (b"v3", b"c")]
+    store.apply({b"v2": None, b"v4": b"old", b"v0": b"before"})
+    store.apply({b"v4": b"new", b"v5": b"at the end"})
+    expected = [(b"v1", b"a"), (b"v3", b"c"), (b"v4", b"new")]
+    for position in (2, 3, 4):
+        assert store.between(b"v1", b"v5") == expected
+        assert store.between(b"v6", b"w") == []
+        if position < 4:
+            store.written(position)
+    store.close()
+
+
+@given(
+    st.lists(st.dictionaries(KEYS, st.none() | st.binary(max_size=1), max_size=6), max_size=5),
+    st.integers(0, 5),
+    KEYS,
+    KEYS,
+)
+@settings(max_examples=60, deadline=None)
+def test_a_range_is_that_of_a_dictionary(
+    steps: list[dict[bytes, bytes | None]], written: int, first: bytes, stop: bytes
+) -> None:
+    """However many of the steps are on the disk already, a range is what a dictionary would hold."""
+    first, stop = min(first, stop), max(first, stop)
+    held: dict[bytes, bytes] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        store = Store(Path(directory))
+        for changes in steps:
+            store.apply(changes)
+            held = {key: value for key, value in (held | changes).items() if value is not None}
+        for position, _ in enumerate(steps[:written]):
+            store.written(position)
+        expected = sorted((key, value) for key, value in held.items() if first <= key < stop)
+        assert store.between(first, stop) == expected
+        store.close()
+
+
+def test_a_range_misses_nothing_that_is_written_meanwhile(tmp_path: Path) -> None:
+    """While the committer takes changes off their way, every range holds every key, at its newest value."""
+    store = Store(tmp_path / "s")
+    handed: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+
+    def commit() -> None:
+        while (position := handed.get()) is not None:
+            store.written(position)
+
+    committer = threading.Thread(target=commit)
+    committer.start()
+    for number in range(1, 400):
+        store.apply({b"k%d" % (number % 7): b"%d" % number})
+        handed.put(number)
+        for _ in range(3):
+            newest = {b"k%d" % (n % 7): b"%d" % n for n in range(max(1, number - 6), number + 1)}
+            assert dict(store.between(b"k", b"l")) == newest
+    handed.put(None)
+    committer.join()
     store.close()
 
 
