@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "report": Verb("truyvet.report", "print the daily report of an area"),
     "query": Verb("truyvet.query", "read through the views with SQL"),
     "rejects": Verb("truyvet.rejects", "list dead letters, or count them by reason"),
+    "rules": Verb("truyvet.rules", "list and check rulesets, or try one on a case"),
     "demo": Verb("truyvet.demo", "a simulated week of Hanoi through the real parts, to the daily report"),
 }
 

@@ -49,13 +49,24 @@ def load_files(directory: str | Path | None = None) -> dict[str, RulesetFile]:
     Raises:
         RulesetError: something is wrong; all of it, not only the first.
     """
-    shipped, wrong = read_files(files_of(SHIPPED_DIR))
-    if directory:
-        own, own_wrong = read_files(files_of(Path(directory)))
-        shipped, wrong = shipped | own, wrong + own_wrong
+    files: dict[str, RulesetFile] = {}
+    wrong: list[str] = []
+    for path in known_paths(directory):
+        try:
+            files[path.stem] = read_file(path)
+        except RulesetError as error:
+            wrong += error.sentences
     if wrong:
         raise RulesetError(wrong)
-    return shipped
+    return files
+
+
+def known_paths(directory: str | Path | None) -> list[Path]:
+    """The shipped files, then those of the setting ``rulesets_dir``; errors as for ``files_of``."""
+    try:
+        return files_of(SHIPPED_DIR) + (files_of(Path(directory)) if directory else [])
+    except RulesetError as error:
+        raise RulesetError([f"TRUYVET_RULESETS_DIR: {error}"]) from None
 
 
 def files_of(directory: Path) -> list[Path]:
@@ -68,18 +79,6 @@ def files_of(directory: Path) -> list[Path]:
         return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
     except OSError as error:
         raise RulesetError([f"{directory}: must be a folder that can be read ({error.strerror})"]) from None
-
-
-def read_files(paths: Sequence[Path]) -> tuple[dict[str, RulesetFile], list[str]]:
-    """The good ones by name, and what is wrong with the others."""
-    good: dict[str, RulesetFile] = {}
-    wrong: list[str] = []
-    for path in paths:
-        try:
-            good[path.stem] = read_file(path)
-        except RulesetError as error:
-            wrong += error.sentences
-    return good, wrong
 
 
 def read_file(path: Path) -> RulesetFile:
@@ -103,6 +102,8 @@ def read_file(path: Path) -> RulesetFile:
 
 
 def _toml(path: Path) -> dict[str, Any]:
+    if path.suffix != SUFFIX:
+        raise RulesetError([f"{path}: must be a file whose name ends in {SUFFIX}"])
     try:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
