@@ -12,7 +12,7 @@ from tests.oracle.files import Files
 from tests.oracle.naive import Views, naive_views
 
 SEEDS = range(150)
-ORDER_FREE_TABLES = ("scans", "venues", "cases", "ward_minute", "venue_hour", "area_day")
+ORDER_FREE_TABLES = ("scans", "visits", "venues", "cases", "exposures", "ward_minute", "venue_hour", "area_day")
 
 
 def _order_free(views: Views) -> Views:
@@ -67,6 +67,74 @@ def test_inputs_reach_every_outcome() -> None:
     assert set(cases) == {"confirmed", "withdrawn"}
     assert min(reasons.values()) >= 5
     assert through_codes > 50
+
+
+def test_inputs_provoke_visits_and_exposures() -> None:
+    """Over some seeds visits and exposures come up in every way, and often; many are taken back on the way."""
+    inputs = Counter[str]()
+    exposures = 0
+    for seed in SEEDS:
+        files = random_input(seed)
+        views = naive_views(files)
+        exposures += len(views["exposures"])
+        inputs.update(_met(views) | _taken_back(files, views))
+    assert exposures > 1.5 * len(SEEDS)
+    shares = {name: inputs[name] / len(SEEDS) for name in SHARES_MIN}
+    assert {name: share for name, share in shares.items() if share < SHARES_MIN[name]} == {}
+
+
+# What share of the inputs shows this at least once.
+SHARES_MIN = {
+    "scanned": 0.6,
+    "moved": 0.3,
+    "estimated": 0.6,
+    "started by a check-out": 0.5,
+    "length zero": 0.3,
+    "exposure": 0.3,
+    "low": 0.1,
+    "medium": 0.1,
+    "high": 0.1,
+    "both rulesets": 0.05,
+    "withdrawn": 0.2,
+    "two cases of a person": 0.15,
+    "a case_id of two persons": 0.2,
+    "two case persons who met": 0.1,
+    "visit retracted": 0.3,
+    "exposure retracted": 0.15,
+    "exposure changed": 0.05,
+}
+
+
+def _met(views: Views) -> set[str]:
+    visits, exposures = views["visits"], views["exposures"]
+    confirmed = [row for row in views["cases"] if row["status"] == "confirmed"]
+    persons = {row["person_id"] for row in confirmed}
+    found = {
+        "started by a check-out": any(row["start_kind"] == "estimated" for row in visits),
+        "length zero": any(row["started_at"] == row["ended_at"] for row in visits),
+        "exposure": bool(exposures),
+        "both rulesets": len({row["ruleset"] for row in exposures}) > 1,
+        "withdrawn": len(confirmed) < len(views["cases"]),
+        "two cases of a person": len(persons) < len(confirmed),
+        "a case_id of two persons": len({row["case_id"] for row in views["cases"]}) < len(views["cases"]),
+        "two case persons who met": any(row["person_id"] in persons for row in exposures),
+    }
+    kinds = {row["end_kind"] for row in visits} | {row["level"] for row in exposures}
+    return kinds | {name for name, holds in found.items() if holds}
+
+
+def _taken_back(files: Files, views: Views) -> set[str]:
+    """What would have been said half-way and is taken back or changed at the end."""
+    half = Files(files.venues, files.scans[: len(files.scans) // 2], files.cases[: len(files.cases) // 2])
+    before = naive_views(half)
+    found = set()
+    for table, key in (("visits", "visit_id"), ("exposures", "exposure_id")):
+        now = {row[key]: row for row in views[table]}
+        if any(row[key] not in now for row in before[table]):
+            found.add(f"{table[:-1]} retracted")
+        if any(now.get(row[key], row) != row for row in before[table]):
+            found.add(f"{table[:-1]} changed")
+    return found
 
 
 @pytest.mark.parametrize("seed", range(60))
