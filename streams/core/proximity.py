@@ -18,7 +18,6 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from streams.core import keys
-from streams.core.categories import CATEGORIES
 from streams.core.crossing import CaseVisit, Cause, Interval, decode_case_visits, was_of
 from streams.core.directory import CATEGORY_NAMES
 from streams.core.exposures import CaseStay, Contact, Exposure, contact_of, emit_change, exposure_of, pack_visit
@@ -26,11 +25,11 @@ from streams.core.intervals import CLASSES, length_class, overlapping
 from streams.core.keys import TIME_KEY_BYTES, time_key
 from streams.core.room import RoomPartition
 from streams.core.step import InRecord, StateReader, Step, newest_ms
-from streams.core.times import MINUTE_MS, MINUTES, parse_ms
+from streams.core.times import MINUTES, parse_ms
+from streams.core.visits import VISIT_MS_MAX
 
 _CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
-_VISIT_MS_MAX: Final = max(category.dwell_minutes_max for category in CATEGORIES.values()) * MINUTE_MS
-_VISIT_CLASSES: Final = range(length_class(Interval(0, _VISIT_MS_MAX)) + 1)
+_VISIT_CLASSES: Final = range(length_class(Interval(0, VISIT_MS_MAX)) + 1)
 _COUNTS = struct.Struct(f"<{CLASSES}I")
 _NO_COUNTS: Final = bytes(_COUNTS.size)
 
