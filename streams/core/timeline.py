@@ -7,7 +7,7 @@ touches and not what it holds, and no value outgrows what a Kafka record may car
 Values (little-endian)::
 
     head, short:  flags u8 | closed_ms i64, last_ms i64, scans u32, offset of the opener u16 | scans
-    head, long:   flags u8 | n u16, carry after the last scan | where each chunk begins
+    head, long:   flags u8 | where each chunk begins
     chunk:        n u16, carry before its first scan | scans
 """
 
@@ -91,12 +91,12 @@ class Timeline:
         self._carry = START
         self._accepted: list[StoredScan] = []
         self._in_order = True
+        """Whether the timeline is short, and every scan of this step comes after all that it held."""
         if head is not None:
             self.has_cases = bool(head[0] & _HAS_CASES)
             if head[0] & _IS_LONG:
-                carry, starts = _split_length(head[1:])
-                self._carry = unpack_carry(carry)
-                self._starts = unpack_starts(starts)
+                self._starts = unpack_starts(head[1:])
+                self._in_order = False
             else:
                 _, closed_ms, last_ms, scans, opener = _SHORT.unpack_from(head)
                 self._blob = head[_SHORT.size :]
@@ -147,8 +147,6 @@ class Timeline:
             start = self._start_of(scan.place)
             blob = self._chunk(start)
             at = packed.position(blob, scan.place)
-            if at < len(blob) or start != self._starts[-1]:
-                self._in_order = False
             self._put_chunk(start, blob[:at] + scan.pack() + blob[at:])
         if not scan.waiting:
             self._accepted.append(scan)
@@ -208,6 +206,8 @@ class Timeline:
         changed = {bisect_right(old_starts, start) - 1 for start in self._touched}
         were: list[Visit] = []
         are: list[Visit] = []
+        if not changed:
+            return were, are
         at = min(changed)
         old = new = self._old_chunk(old_starts[at])[0]
         while True:
@@ -220,7 +220,6 @@ class Timeline:
                 are += closed
             changed.discard(at)
             if stop == _LAST:
-                self._carry = new
                 were += [visit for visit in (old.open_visit(),) if visit]
                 are += [visit for visit in (new.open_visit(),) if visit]
                 return were, are
@@ -261,7 +260,7 @@ class Timeline:
         changes = dict(self._changes)
         for start in self._touched:
             changes[keys.person_chunk(self._person, *start)] = _with_length(self._carries[start]) + self._chunks[start]
-        head = b"%c%b%b" % (flags | _IS_LONG, _with_length(self._carry.pack()), pack_starts(self._starts))
+        head = b"%c%b" % (flags | _IS_LONG, pack_starts(self._starts))
         if self._read.get(key) != head:
             changes[key] = head
         return changes
@@ -321,7 +320,6 @@ class Timeline:
             at = before
         if at == 0:
             return  # a single scan
-        self._in_order = False
         middle = unpack(blob, at)[0].place
         self._chunks[start], self._chunks[middle] = blob[:at], blob[at:]
         self._carries[middle] = b""

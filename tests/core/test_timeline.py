@@ -78,7 +78,7 @@ def _stored(state: MemoryState) -> list[StoredScan]:
         return []
     if not head[0] & 1:
         return list(scans_of(head[23:]))
-    starts = unpack_starts(head[3 + int.from_bytes(head[1:3], "little") :])
+    starts = unpack_starts(head[1:])
     chunks = [state.get(keys.person_chunk(PERSON, *start)) or b"" for start in starts]
     return [scan for chunk in chunks for scan in scans_of(chunk[2 + int.from_bytes(chunk[:2], "little") :])]
 
