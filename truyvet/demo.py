@@ -1,5 +1,7 @@
 """``truyvet demo``: a simulated week of a city through the real parts, to the daily report beside the bulletin.
 
+A second act reports positive cases and shows whom they met (``truyvet/demo_cases.py``).
+
 Everything that the report shows is read from the pipeline's own tables; the simulator's manifest and the
 totals file are only what it is held against.
 """
@@ -9,16 +11,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -27,7 +28,9 @@ from producers.lines import SCANS, VENUES, FileKind, read_lines
 from sinks.backends import QueryFailedError, StorageError
 from sinks.client import open_reader
 from truyvet.config import ConfigError, load_settings
-from truyvet.demo_check import Check, compare_rejects, compare_report
+from truyvet.demo_cases import as_json, play
+from truyvet.demo_check import Check, compare_rejects, compare_report, print_checks
+from truyvet.demo_screen import Screen
 from truyvet.drain import Drain
 from truyvet.report import build_report
 from truyvet.report_text import print_report
@@ -36,8 +39,6 @@ from truyvet.terminal import console
 
 INPUT_FOLDER: Final = "input"
 _POLL_SECONDS: Final = 0.5
-_PLAIN_LINE_SECONDS: Final = 5.0
-_RATE_SECONDS: Final = 12.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,11 +91,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         with stack:
             measured.start_seconds = time.monotonic() - began
-            _feed(stack, folder, measured, out)
-            checks = _report(stack, manifest, args, out)
+            with closing(Drain(stack)) as drain:
+                _feed(stack, drain, folder, measured, out)
+                checks = _report(stack, manifest, args, out)
+                act = play(stack, drain, folder, out)
             _print_run(stack, measured, out)
             if args.json:
-                print(json.dumps(_as_json(stack, measured, checks)))
+                print(json.dumps(_as_json(stack, measured, checks) | {"cases": as_json(act)}))
+            checks += act.checks
     except (FeedError, StorageError, QueryFailedError) as error:
         print(f"truyvet demo: {error}", file=sys.stderr)
         return 1
@@ -122,68 +126,10 @@ def _simulate(args: argparse.Namespace, folder: Path, out: Console) -> dict[str,
     return manifest
 
 
-class _Screen:
-    """Live progress: one table that is redrawn on a terminal, a line every few seconds anywhere else."""
-
-    def __init__(self, stack: Stack, drain: Drain, total: int, out: Console) -> None:
-        self._stack = stack
-        self._drain = drain
-        self._total = total
-        self._out = out
-        self._live: Live | None = None
-        self._began = time.monotonic()
-        self._said = 0.0
-        self._history: list[tuple[float, int]] = []
-
-    @contextmanager
-    def shown(self) -> Iterator["_Screen"]:
-        """Shows progress while the body runs."""
-        if self._out.is_terminal and not self._out.quiet:
-            with Live(console=self._out, auto_refresh=False, transient=True) as self._live:
-                yield self
-            self._live = None
-        else:
-            yield self
-
-    def tell(self, phase: str, sent: int) -> None:
-        """Looks at the processes and shows where they are."""
-        now = time.monotonic()
-        if self._live is None and (self._out.quiet or now - self._said < _PLAIN_LINE_SECONDS):
-            return
-        self._said = now
-        lag = self._drain.lag()
-        processed = self._processed()
-        rows = self._drain.stored().get("rows", {})
-        self._history = [(at, n) for at, n in self._history if now - at <= _RATE_SECONDS] + [(now, processed)]
-        (first_at, first), (last_at, last) = self._history[0], self._history[-1]
-        rate = (last - first) / (last_at - first_at) if last_at > first_at else 0.0
-        figures = {
-            "scans in": f"{sent:,} of {self._total:,}",
-            "processed": f"{processed:,}",
-            "rows stored": f"{sum(rows.values()):,}",
-            "rate": f"{rate:,.0f} scans/s",
-            "lag": f"{lag:,}",
-            "time": f"{now - self._began:.0f} s",
-        }
-        if self._live is None:
-            self._out.print(f"{phase}: " + ", ".join(f"{name} {text}" for name, text in figures.items()))
-            return
-        table = Table(title=phase)
-        for name in figures:
-            table.add_column(name, justify="right", min_width=9)
-        table.add_row(*figures.values())
-        self._live.update(table, refresh=True)
-
-    def _processed(self) -> int:
-        name = self._stack.settings.topic(SCANS.topic)
-        return sum(state.get("next", {}).get(name, 0) for state in self._drain.rooms().values())
-
-
-def _feed(stack: Stack, folder: Path, measured: Run, out: Console) -> None:
-    drain = Drain(stack)
+def _feed(stack: Stack, drain: Drain, folder: Path, measured: Run, out: Console) -> None:
     feed = Feed(stack.settings)
     measured.lines = sum(1 for _ in (folder / SCANS.file_name).open("rb"))
-    screen = _Screen(stack, drain, measured.lines, out)
+    screen = Screen(stack, drain, measured.lines, out)
     sent = [0]
 
     def send(kind: FileKind, on_progress: Callable[[int], None] | None) -> int:
@@ -192,19 +138,16 @@ def _feed(stack: Stack, folder: Path, measured: Run, out: Console) -> None:
     def note(count: int) -> None:
         sent[0] = count
 
-    try:
-        with screen.shown(), ThreadPoolExecutor(1) as pool:
-            began = time.monotonic()
-            _watch(stack, pool.submit(send, VENUES, None), lambda: screen.tell("Register", 0))
-            drain.wait(drain.processed, lambda: screen.tell("Register", 0))
-            measured.register_seconds = time.monotonic() - began
-            began = time.monotonic()
-            _watch(stack, pool.submit(send, SCANS, note), lambda: screen.tell("Scans", sent[0]))
-            drain.wait(drain.settled, lambda: screen.tell("Scans", sent[0]))
-            measured.scans_seconds = time.monotonic() - began
-            measured.rows = sum(drain.stored().get("rows", {}).values())
-    finally:
-        drain.close()
+    with screen.shown(), ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        _watch(stack, pool.submit(send, VENUES, None), lambda: screen.tell("Register", 0))
+        drain.wait(drain.processed, lambda: screen.tell("Register", 0))
+        measured.register_seconds = time.monotonic() - began
+        began = time.monotonic()
+        _watch(stack, pool.submit(send, SCANS, note), lambda: screen.tell("Scans", sent[0]))
+        drain.wait(drain.settled, lambda: screen.tell("Scans", sent[0]))
+        measured.scans_seconds = time.monotonic() - began
+        measured.rows = sum(drain.stored().get("rows", {}).values())
 
 
 def _watch(stack: Stack, future: Future[int], tell: Callable[[], None]) -> None:
@@ -225,14 +168,8 @@ def _report(stack: Stack, manifest: Mapping[str, Any], args: argparse.Namespace,
     out.print()
     if not out.quiet:
         print_report(out, report, args.lang)
-    table = Table(title=f"{manifest['title']}: the pipeline beside the bulletin")
-    for heading in ("figure", "pipeline", "bulletin", "simulated", ""):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for check in checks:
-        mark = Text("agrees", style="green") if check.good else Text("DIFFERS", style="bold red")
-        published = "" if check.published is None else f"{check.published:,}"
-        table.add_row(check.name, f"{check.found:,}", published, f"{check.simulated:,}", mark)
-    out.print(table)
+    title = f"{manifest['title']}: the pipeline beside the bulletin"
+    print_checks(out, title, checks, "simulated")
     return checks
 
 
@@ -259,7 +196,7 @@ def _as_json(stack: Stack, measured: Run, checks: list[Check]) -> dict[str, Any]
                 "name": check.name,
                 "pipeline": check.found,
                 "bulletin": check.published,
-                "simulated": check.simulated,
+                "simulated": check.expected,
                 "agrees": check.good,
             }
             for check in checks

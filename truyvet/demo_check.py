@@ -1,9 +1,13 @@
-"""Holds a run's report and rejects against what was published and what was simulated."""
+"""Holds a run's figures against what was published, simulated or counted once more, and shows them side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from sinks.backends import Reader
 from truyvet.report import FIGURES, DailyReport
@@ -13,17 +17,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure: as the pipeline found it, as it was published (None where it was not), as it was simulated."""
+    """One figure: as the pipeline found it, as it was published (None where it was not), as it must be."""
 
     name: str
     found: int
     published: int | None
-    simulated: int
+    expected: int
 
     @property
     def good(self) -> bool:
         """Whether all that is known agrees."""
-        return self.found == self.simulated and self.published in (None, self.found)
+        return self.found == self.expected and self.published in (None, self.found)
 
 
 def compare_report(report: DailyReport, manifest: Row) -> list[Check]:
@@ -58,6 +62,20 @@ def compare_rejects(reader: Reader, manifest: Row) -> list[Check]:
         Check(f"rejects {reason}", found.get(reason, 0), None, simulated.get(reason, 0))
         for reason in sorted(found.keys() | simulated.keys())
     ]
+
+
+def print_checks(out: Console, title: str, checks: Sequence[Check], expected: str) -> None:
+    """Prints the figures side by side; ``expected`` is the heading of what they must be."""
+    published = any(check.published is not None for check in checks)
+    table = Table(title=title)
+    table.add_column("figure")
+    for heading in ("pipeline", *(["bulletin"] if published else []), expected, ""):
+        table.add_column(heading, justify="right")
+    for check in checks:
+        mark = Text("agrees", style="green") if check.good else Text("DIFFERS", style="bold red")
+        bulletin = "" if check.published is None else f"{check.published:,}"
+        table.add_row(check.name, f"{check.found:,}", *([bulletin] if published else []), f"{check.expected:,}", mark)
+    out.print(table)
 
 
 def _of(published: Mapping[str, Row], day: str, name: str) -> int | None:
