@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from producers.feed import Feed
-from producers.lines import SCANS, VENUES, Line, read_lines
+from producers.lines import CASES, SCANS, VENUES, read_lines
 from producers.replay import replay
 from sinks.client import open_reader
 from sinks.export import export_tables
@@ -13,7 +13,7 @@ from tests.conftest import SettingsFactory
 from truyvet.drain import Drain
 from truyvet.stack import Stack
 
-TABLES = ("scans", "venues", "rejects", "ward_minute", "venue_hour", "area_day")
+TABLES = ("scans", "visits", "venues", "cases", "exposures", "rejects", "ward_minute", "venue_hour", "area_day")
 Rows = dict[str, list[str]]
 
 
@@ -26,7 +26,7 @@ def run_stack(settings: SettingsFactory, directory: Path, out: Path, *, partitio
 
 
 def stored_rows(stack: Stack, out: Path) -> Rows:
-    """Every row of every table as text, without its revision, sorted; of rejects also without their place."""
+    """Every row of every table as text, sorted, without what law 1 leaves open; of rejects also without their place."""
     with open_reader(stack.settings) as reader:
         export_tables(reader, out)
     rows: Rows = {}
@@ -34,8 +34,12 @@ def stored_rows(stack: Stack, out: Path) -> Rows:
         found: list[dict[str, Any]] = [
             json.loads(line) for line in (out / f"{table}.jsonl").read_text(encoding="utf-8").splitlines()
         ]
+        if table in ("visits", "exposures"):
+            found = [row for row in found if row["status"] == "active"]
         for row in found:
             del row["revision"]
+            if table == "exposures":
+                del row["reason"], row["detected_at"]
             if table == "rejects":
                 # A line without a key goes to any partition, so where it stood is not the input's.
                 del row["partition"], row["offset"], row["topic"]
@@ -49,7 +53,7 @@ class Feeder:
     def __init__(self, stack: Stack, directory: Path) -> None:
         self._stack = stack
         self._feed = Feed(stack.settings)
-        self._scans: list[Line] = list(read_lines(directory / SCANS.file_name, SCANS))
+        self._lines = {kind: list(read_lines(directory / kind.file_name, kind)) for kind in (SCANS, CASES)}
         self._directory = directory
         self.drain = Drain(stack)
 
@@ -59,9 +63,10 @@ class Feeder:
         self.drain.wait(self.drain.processed)
 
     def scans(self, number: int, of: int) -> None:
-        """Sends the slice ``number`` of ``of`` slices of the scans, and does not wait."""
-        size = -(-len(self._scans) // of)
-        self._feed.send(SCANS.topic, self._scans[(number - 1) * size : number * size])
+        """Sends the slice ``number`` of ``of`` slices of the scans, and of the cases, and does not wait."""
+        for kind, lines in self._lines.items():
+            size = -(-len(lines) // of)
+            self._feed.send(kind.topic, lines[(number - 1) * size : number * size])
 
     def settle(self) -> None:
         """Waits until nothing is left to do anywhere."""

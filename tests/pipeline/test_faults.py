@@ -47,6 +47,7 @@ def undisturbed(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
         feeder.settle()
         rows = stored_rows(stack, tmp_path_factory.mktemp("undisturbed"))
     assert len(rows["scans"]) > 30_000
+    assert rows["exposures"], "cases that met nobody prove nothing"
     return rows
 
 
