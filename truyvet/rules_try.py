@@ -114,7 +114,7 @@ class _Trying:
         return Trial(
             *(self._case_id, case.ruleset, self._rule, from_ms, to_ms),
             now=self._stored(case.person_id if shared else None),
-            then=self._exposures(case.person_id, stays),
+            then=self._exposures(stays),
         )
 
     def _case(self, person_id: str | None) -> tuple[_Case, bool]:
@@ -151,7 +151,7 @@ class _Trying:
             # Only its times are asked for by the cut.
             yield visit_id, venue_id, Visit(b"", start_ms, venue_id.encode(), b"", start_ms, end_ms, b"", b"", 0)
 
-    def _exposures(self, person_id: str, stays: Sequence[tuple[str, CaseStay]]) -> dict[str, Judged]:
+    def _exposures(self, stays: Sequence[tuple[str, CaseStay]]) -> dict[str, Judged]:
         """What the stays, given by time with their venues, give under the ruleset."""
         found = {}
         for first in range(0, len(stays), STAYS_PER_QUERY):
@@ -161,10 +161,7 @@ class _Trying:
                 for venue, stay in some
             )
             within = self._within(some[0][1].start_ms, max(stay.end_ms for _, stay in some))
-            rows = self._rows(
-                f"SELECT {_CONTACT_COLUMNS} FROM visits FINAL"
-                f" WHERE {within} AND person_id != {literal(person_id)} AND ({meets})"
-            )
+            rows = self._rows(f"SELECT {_CONTACT_COLUMNS} FROM visits FINAL WHERE {within} AND ({meets})")
             contacts: dict[str, list[Contact]] = {}
             for row in rows:
                 contacts.setdefault(row[1], []).append(_contact(row))

@@ -70,6 +70,7 @@ CASES = [
     data.case_state("SHARED", person_id=OTHER_CASE),
     data.case_state("SHARED", person_id=THIRD, status="withdrawn"),
     data.case_state("TAKEN-BACK", person_id=CASE, status="withdrawn"),
+    data.case_state("FORGOTTEN", person_id=CASE, status="erased"),
     data.case_state("MOVED", person_id=OTHER_CASE, status="withdrawn"),
     data.case_state("MOVED", person_id=CASE),
 ]
@@ -189,6 +190,7 @@ def test_several_persons_have_a_case_of_this_id(tried: Command) -> None:
     ("arguments", "status", "sentence"),
     [
         (["--case", "NONE"], 1, "the case NONE is not known"),
+        (["--case", "FORGOTTEN"], 1, "the case FORGOTTEN is not known"),
         (["--case", "HN-1", "--person", SECOND], 1, "the case HN-1 of this person is not known"),
         (["--case", "TAKEN-BACK"], 1, "the case TAKEN-BACK is withdrawn: no ruleset gives it exposures"),
         (
