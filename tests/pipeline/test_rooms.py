@@ -25,7 +25,7 @@ class _Runner:
     def __init__(self, following: int) -> None:
         self.part = "venue-0"
         self.name = "venue"
-        self.room = RoomPartition(0, 1, "checkin.", 1, CLOCK)
+        self.room = RoomPartition(0, 1, "checkin.", 1, CLOCK, {})
         self.next = {"venue-marks": following}
         self.idle_for_good = False
         self.lock = asyncio.Lock()
