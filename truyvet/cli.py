@@ -45,6 +45,7 @@ VERBS: dict[str, Verb] = {
     "simulate": Verb("producers.simulate.cli", "write seeded, realistic input files"),
     "replay": Verb("producers.replay", "run the whole pipeline on input files and write every table"),
     "report": Verb("truyvet.report", "print the daily report of an area"),
+    "explain": Verb("truyvet.explain", "say why an exposure was raised or taken back"),
     "query": Verb("truyvet.query", "read through the views with SQL"),
     "rejects": Verb("truyvet.rejects", "list dead letters, or count them by reason"),
     "rules": Verb("truyvet.rules", "list and check rulesets, or try one on a case"),

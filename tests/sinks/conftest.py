@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 from urllib.error import HTTPError
@@ -19,10 +21,15 @@ from infra.ports import free_port
 from sinks.backends import Backend, Reader, open_backend
 from sinks.client import open_reader
 from sinks.tables import SINK_TOPICS
+from tests.oracle.contacts import RULESETS
+from tests.sinks.asking import TAILED, Ask
+from tests.sinks.world import World
+from truyvet import explain
 from truyvet.config import Settings
 
 WAIT_SECONDS_MAX = 60.0
 PROJECT = Path(__file__).parents[2]
+_WORLDS = count(1)
 
 
 class SinkProcess:
@@ -151,3 +158,21 @@ def backend(backend_settings: Settings) -> Iterator[Backend]:
     opened.ensure_schema()
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Two venues and nobody; ``truyvet explain`` reads its database."""
+    folder = tmp_path_factory.getbasetemp() / "worlds"
+    with open_backend(Settings(embedded_dir=folder, database=f"world{next(_WORLDS)}")) as backend:
+        monkeypatch.setattr(explain, "open_reader", lambda _settings: nullcontext(backend))
+        made = World(backend, {**RULESETS, "tailed": TAILED})
+        made.venue("CAFE", name="Cà phê [red]Phố")
+        made.venue("SHOP", "market", dwell_minutes=20)
+        yield made
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Asks ``truyvet explain`` in every way."""
+    return Ask(capsys)
