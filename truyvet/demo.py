@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", default=None, metavar="N", help="seed of the simulation")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
     parser.add_argument("--partitions", type=int, default=None, metavar="P", help="partitions (default: the setting)")
-    parser.add_argument("--lang", choices=("vi", "en"), default="en", help="language of the report (default en)")
+    parser.add_argument("--lang", choices=("vi", "en"), default="en", help="language of the texts (default en)")
     parser.add_argument("--json", action="store_true", help="print the figures of the run as JSON, nothing else")
 
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             with closing(Drain(stack)) as drain:
                 _feed(stack, drain, folder, measured, out)
                 checks = _report(stack, manifest, args, out)
-                act = play(stack, drain, folder, out)
+                act = play(stack, drain, folder, out, args.lang)
             _print_run(stack, measured, out)
             if args.json:
                 print(json.dumps(_as_json(stack, measured, checks) | {"cases": as_json(act)}))

@@ -21,7 +21,10 @@ from streams.core.times import LocalClock
 from truyvet.demo_check import Check, print_checks
 from truyvet.demo_recount import Case, Exposure, read_cases, read_exposures, recount
 from truyvet.drain import Drain
-from truyvet.rulesets import load_rulesets
+from truyvet.explain_text import print_explanation
+from truyvet.explain_why import Explainer
+from truyvet.explain_words import Language
+from truyvet.rulesets import load_files
 from truyvet.stack import Stack
 
 LISTED_MAX: Final = 10
@@ -45,8 +48,10 @@ class Act:
     checks: list[Check] = field(default_factory=list)
 
 
-def play(stack: Stack, drain: Drain, folder: Path, out: Console) -> Act:
+def play(stack: Stack, drain: Drain, folder: Path, out: Console, language: Language) -> Act:
     """Reports the cases of ``cases.jsonl``, then withdraws one, and shows what the tables hold after each.
+
+    One exposure is explained, in this language, as ``truyvet explain`` would.
 
     Raises:
         FeedError: a report was not taken.
@@ -60,7 +65,8 @@ def play(stack: Stack, drain: Drain, folder: Path, out: Console) -> Act:
         return act
     withdrawals = [line for line in lines if _is_withdrawal(line)]
     act.withdrawn = json.loads(withdrawals[-1].value)["case_id"]
-    rulesets = load_rulesets(stack.settings.rulesets_dir)
+    files = load_files(stack.settings.rulesets_dir)
+    rulesets = {name: file.ruleset() for name, file in files.items()}
     clock = LocalClock(ZoneInfo(stack.settings.report_timezone))
     feed = Feed(stack.settings)
     with open_reader(stack.settings) as reader:
@@ -69,6 +75,7 @@ def play(stack: Stack, drain: Drain, folder: Path, out: Console) -> Act:
         act.checks += _compare_all(act, read_cases(reader), recount(reader, rulesets, clock))
         levels = list(dict.fromkeys(level.name for rule in rulesets.values() for level in rule.levels))
         tell_exposures(act, len({line.key for line in reports}), levels, out)
+        _tell_one(act, Explainer(reader, files, clock), clock, language, out)
         act.withdrawal_seconds = _send(feed, drain, withdrawals)
         act.after = read_exposures(reader)
     act.checks += compare_rest(act)
@@ -145,6 +152,18 @@ def tell_exposures(act: Act, persons: int, levels: Sequence[str], out: Console) 
     table.add_section()
     table.add_row("all districts", *_cells(act.before, levels), style="bold")
     out.print(table)
+
+
+def _tell_one(act: Act, explainer: Explainer, clock: LocalClock, language: Language, out: Console) -> None:
+    """Why the exposure of the highest score stands."""
+    if not act.before:
+        return
+    chosen = max(act.before, key=lambda exposure: (exposure.score, exposure.exposure_id))
+    explanation = explainer.exposure(chosen.exposure_id)
+    if explanation is not None:
+        out.print("\nOne of them, as `truyvet explain EXPOSURE_ID` tells it:")
+        print_explanation(out, explanation, clock, language)
+        out.print()
 
 
 def _tell_withdrawal(act: Act, out: Console) -> None:
