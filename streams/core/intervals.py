@@ -26,9 +26,9 @@ _BOUNDS_MS: Final = tuple(minutes * MINUTE_MS for minutes in BOUNDS_MINUTES)
 CLASSES: Final = len(_BOUNDS_MS) + 1
 
 
-def length_class(interval: Interval) -> int:
-    """The class that an interval is kept in."""
-    return bisect_left(_BOUNDS_MS, interval.end_ms - interval.start_ms)
+def length_class(length_ms: int) -> int:
+    """The class that an interval of this length is kept in."""
+    return bisect_left(_BOUNDS_MS, length_ms)
 
 
 def overlapping(

@@ -29,9 +29,8 @@ from streams.core.times import MINUTES, parse_ms
 from streams.core.visits import VISIT_MS_MAX
 
 _CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
-_VISIT_CLASSES: Final = range(length_class(Interval(0, VISIT_MS_MAX)) + 1)
+_VISIT_CLASSES: Final = range(length_class(VISIT_MS_MAX) + 1)
 _COUNTS = struct.Struct(f"<{CLASSES}I")
-_NO_COUNTS: Final = bytes(_COUNTS.size)
 
 Held = TypeVar("Held", Contact, CaseStay)
 Other = TypeVar("Other", Contact, CaseStay)
@@ -77,12 +76,12 @@ class _Net(Generic[Held]):
     cause: Cause
     timestamp_ms: int
 
-    def hull(self) -> Interval:
-        """The time within which anything it may meet, or may have met, is."""
-        versions = [version for version in (self.old, self.new) if version is not None]
-        if not versions:
-            return Interval(0, 0)
-        return Interval(min([one.start_ms for one in versions]), max([one.end_ms for one in versions]))
+    def hull(self) -> Interval | None:
+        """The time of all whom it may meet or have met; None for what came and went within the batch."""
+        first, last = self.old or self.new, self.new or self.old
+        if first is None or last is None:
+            return None
+        return Interval(min(first.start_ms, last.start_ms), max(first.end_ms, last.end_ms))
 
 
 def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
@@ -90,14 +89,14 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
     step = Step(number, newest_ms(records))
     visits = _decode_visits(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
     cases = _case_counts(records, state)
-    nets: dict[bytes, dict[bytes, _Net[Contact]]] = {venue: {} for venue, counts in cases.items() if any(counts)}
+    nets: dict[bytes, dict[bytes, _Net[Contact]]] = {venue: {} for venue in cases}
     changes = step.changes
     for record, visit in zip(records, visits, strict=True):
         venue, visit_key = record.key or b"", bytes.fromhex(visit.visit_id)
         was = was_of(record.headers)
-        old_key = None if was is None else _visit_key(venue, was, visit_key)
+        old_key = None if was is None else _visit_key(venue, visit_key, *was)
         new_key, value = _stored(venue, visit, visit_key)
-        if old_key is not None and old_key != new_key:
+        if old_key is not None:
             changes[old_key] = None
         if new_key is not None:
             changes[new_key] = value
@@ -113,19 +112,19 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
 
 
 def _case_counts(records: Iterable[InRecord], state: StateReader) -> dict[bytes, list[int]]:
-    """For each venue of a batch, how many case visits of each class it holds."""
+    """How many case visits of each class they hold: the venues of a batch that hold any."""
     venues = list({record.key or b"": None for record in records})
     counts = state.get_many([keys.venue_case_count(venue) for venue in venues])
-    return {venue: list(_COUNTS.unpack(packed or _NO_COUNTS)) for venue, packed in zip(venues, counts, strict=True)}
+    return {venue: list(_COUNTS.unpack(packed)) for venue, packed in zip(venues, counts, strict=True) if packed}
 
 
-def _visit_key(venue: bytes, interval: Interval, visit: bytes) -> bytes | None:
+def _visit_key(venue: bytes, visit: bytes, start_ms: int, end_ms: int) -> bytes | None:
     """Where a visit is kept; None for one of no length, which meets nobody and is not kept."""
-    if interval.start_ms == interval.end_ms:
+    if start_ms == end_ms:
         return None
-    length = length_class(interval)
+    length = length_class(end_ms - start_ms)
     assert length in _VISIT_CLASSES, "no visit is longer than its category's most"
-    return keys.venue_visit(venue, length, interval.start_ms, visit)
+    return keys.venue_visit(venue, length, start_ms, visit)
 
 
 def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None, bytes]:
@@ -136,7 +135,7 @@ def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None
     start_ms = MINUTES[start_at[:16]] + _RESTS[start_at[16:]]
     end_ms = MINUTES[end_at[:16]] + _RESTS[end_at[16:]]
     scan_ms = start_ms if scan_at == start_at else MINUTES[scan_at[:16]] + _RESTS[scan_at[16:]]
-    return _visit_key(venue, Interval(start_ms, end_ms), visit_key), pack_visit(
+    return _visit_key(venue, visit_key, start_ms, end_ms), pack_visit(
         time_key(end_ms),
         bytes.fromhex(visit.person_id),
         scan_ms,
@@ -170,22 +169,24 @@ def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecor
     step = Step(number, newest_ms(records))
     events = decode_case_visits(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
     counts = _case_counts(records, state)
-    nets: dict[bytes, dict[tuple[str, str], _Net[CaseStay]]] = {venue: {} for venue in counts}
+    nets: dict[bytes, dict[tuple[str, str], _Net[CaseStay]]] = {}
     for record, event in zip(records, events, strict=True):
         venue = record.key or b""
-        known = nets[venue].get((event.case_id, event.visit_id))
+        held = counts.setdefault(venue, [0] * CLASSES)
+        changed = nets.setdefault(venue, {})
+        known = changed.get((event.case_id, event.visit_id))
         old, new = known.old if known else None, _stay(event)
         if event.was is not None:
-            length, key = _case_key(venue, event.was, event)
-            counts[venue][length] -= 1
+            length, key = _case_key(venue, event, *event.was)
+            held[length] -= 1
             step.changes[key] = None
             if known is None:
                 old = _decode_stay(_held(state, key)[TIME_KEY_BYTES:])
         if new is not None:
-            length, key = _case_key(venue, Interval(new.start_ms, new.end_ms), event)
-            counts[venue][length] += 1
+            length, key = _case_key(venue, event, new.start_ms, new.end_ms)
+            held[length] += 1
             step.changes[key] = time_key(new.end_ms) + _encode_stay(new)
-        nets[venue][event.case_id, event.visit_id] = _Net(old, new, event.cause, record.timestamp)
+        changed[event.case_id, event.visit_id] = _Net(old, new, event.cause, record.timestamp)
     step.count("accepted", len(records))
     for venue, changed in nets.items():
         step.changes[keys.venue_case_count(venue)] = _COUNTS.pack(*counts[venue]) if any(counts[venue]) else None
@@ -203,10 +204,10 @@ def _stay(event: CaseVisit) -> CaseStay | None:
     )
 
 
-def _case_key(venue: bytes, interval: Interval, event: CaseVisit) -> tuple[int, bytes]:
+def _case_key(venue: bytes, event: CaseVisit, start_ms: int, end_ms: int) -> tuple[int, bytes]:
     """(class, state key) of the version of a case visit that had this interval."""
-    length, visit = length_class(interval), bytes.fromhex(event.visit_id)
-    return length, keys.venue_case_visit(venue, length, interval.start_ms, visit, event.case_id.encode())
+    length, visit = length_class(end_ms - start_ms), bytes.fromhex(event.visit_id)
+    return length, keys.venue_case_visit(venue, length, start_ms, visit, event.case_id.encode())
 
 
 def _settle_case_visits(
@@ -229,8 +230,7 @@ def _settle(
     """Emits the difference between the join of the old versions and that of the new ones."""
     for span, members in _spans(nets):
         others = others_within(span)
-        for net in members:
-            first_ms, stop_ms = net.hull()
+        for (first_ms, stop_ms), net in members:
             for other in others:
                 if other.start_ms < stop_ms and other.end_ms > first_ms:
                     before = None if net.old is None else exposure(net.old, other)
@@ -238,19 +238,19 @@ def _settle(
                     emit_change(step, before, after, net.cause, net.timestamp_ms)
 
 
-def _spans(nets: Iterable[_Net[Held]]) -> Iterator[tuple[Interval, list[_Net[Held]]]]:
-    """Groups what overlaps, so that a crowd is one look-up; with the time that each group covers."""
-    members: list[_Net[Held]] = []
+def _spans(nets: Iterable[_Net[Held]]) -> Iterator[tuple[Interval, list[tuple[Interval, _Net[Held]]]]]:
+    """Groups what overlaps, so that a crowd is one look-up; with the time that each group and each of it covers."""
+    hulls = [(hull, net) for net in nets if (hull := net.hull()) is not None]
+    hulls.sort(key=lambda pair: pair[0])
+    members: list[tuple[Interval, _Net[Held]]] = []
     span = Interval(0, 0)
-    for hull, net in sorted([(net.hull(), net) for net in nets], key=lambda pair: pair[0]):
-        if hull.start_ms == hull.end_ms:  # came and went within the batch
-            continue
+    for hull, net in hulls:
         if members and hull.start_ms < span.end_ms:
             span = Interval(span.start_ms, max(span.end_ms, hull.end_ms))
         else:
             if members:
                 yield span, members
             span, members = hull, []
-        members.append(net)
+        members.append((hull, net))
     if members:
         yield span, members

@@ -239,11 +239,11 @@ changes = st.one_of(
     st.tuples(st.sampled_from(VISITS), st.none() | intervals | intervals),
     st.tuples(st.sampled_from(CASES), st.none() | cuts | cuts),
 )
-batches = st.lists(st.tuples(st.sampled_from(["visits", "case-visits"]), st.integers(1, 8)), max_size=30)
+batches = st.lists(st.tuples(st.sampled_from(["visits", "case-visits"]), st.integers(1, 8)), min_size=4, max_size=30)
 
 
-@given(st.lists(changes, max_size=40), batches)
-@settings(max_examples=250, deadline=None)
+@given(st.lists(changes, min_size=15, max_size=40), batches)
+@settings(max_examples=300, deadline=None)
 def test_after_every_batch_exposures_are_a_naive_join(
     sent: list[tuple[Any, Any]], order: list[tuple[str, int]]
 ) -> None:
@@ -295,6 +295,17 @@ def test_every_length_is_found_at_its_edges(length_ms: int) -> None:
                 assert len(world.take("visits" if case_first else "case-visits", 1)) == count
 
 
+def test_who_only_touches_is_no_contact() -> None:
+    """A visit that moves until it begins as the case's stay ends is taken back, without a minimum overlap too."""
+    world = World()
+    world.send(CASES[0], Cut(NOON_MS, NOON_MS + MINUTE_MS, None, PLAIN))
+    world.take("case-visits", 1)
+    for shift_ms, status in ((-1, "active"), (0, "retracted")):
+        world.send(VISITS[2], (NOON_MS + MINUTE_MS + shift_ms, NOON_MS + 2 * MINUTE_MS))
+        (row,) = world.take("visits", 1)
+        assert row["status"] == status
+
+
 def test_the_table_of_lengths_has_every_category() -> None:
     """What estimated visits last is a bound of its own: so the visits just before a case's stay are not read."""
     assert {minutes for category in CATEGORIES.values() for minutes in category} <= set(BOUNDS_MINUTES)
@@ -318,11 +329,13 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
     """After every retraction the state is empty again, the count of case visits too."""
     world = World()
     world.send(VISITS[2], (NOON_MS, NOON_MS))
+    world.take("visits", 1)
+    assert world.state.data == {}, "of no length, it meets nobody"
     world.send(VISITS[2], (NOON_MS, NOON_MS + MINUTE_MS))
     for case in CASES[:2]:
         world.send(case, Cut(NOON_MS - 1, NOON_MS + MINUTE_MS, None, PLAIN))
         world.send(case, Cut(NOON_MS, NOON_MS + 99 * MINUTE_MS, None, PLAIN))
-    world.take("visits", 2)
+    world.take("visits", 1)
     world.take("case-visits", 4)
     world.send(VISITS[2], None)
     for case in CASES[:2]:
