@@ -1,0 +1,243 @@
+"""Both rooms under any sequence of events and of steps: always what the naive checker says of the events alone.
+
+Hypothesis sends scans, case reports and venues in any order, lets any room take any number of records of any
+topic in between, and shrinks what fails to the few events that matter.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, rule
+
+from streams.core import cases, person
+from streams.core.ruleset import Ruleset
+from streams.core.step import Record, Step
+from tests.core.pipeline import CROSSING, KEYS, Cut, Pipeline, whole
+from tests.golden.compare import CELL_KEYS, compare_rows
+from tests.oracle import contacts
+from tests.oracle.files import Files
+from tests.oracle.naive import naive_views
+from tests.oracle.wire import CATEGORIES, DAY_MS, instant, instant_text
+
+START_MS = 1_634_173_200_000  # 2021-10-14T08:00:00+07:00
+RECORD_MS = START_MS + 3 * DAY_MS
+PERSONS = ("a" * 32, "b" * 32, "c" * 32)
+AREA = {"province_code": "01", "district_code": "007", "ward_code": "00262", "lat": 21.0, "lon": 105.8}
+VENUES = {
+    name: AREA
+    | {"venue_id": name, "name": name, "category": category, "dwell_minutes": dwell, "codes": codes}
+    | {"registered_at": "2021-09-01T00:00:00Z", "status": "active"}
+    for name, category, dwell, codes in (("CAFE", "cafe", None, ["OLD"]), ("SHOP", "pharmacy", 10, []))
+}
+RULESETS = {
+    **contacts.RULESETS,
+    "tail": contacts.rule(
+        *("tail", 1, 2, 3),
+        min_stay_minutes=5,
+        tail="equal_to_stay",
+        tail_minutes=20,
+        weights=[{"day": -1, "weight": 0.5}, {"day": 1, "weight": 2.0}],
+    ),
+    "fixed": contacts.rule("fixed", 1, 2, 3, min_overlap_minutes=5, tail="fixed", tail_minutes=30),
+}
+KINDS = {name: msgspec.convert(fields, Ruleset) for name, fields in RULESETS.items()}
+TABLES = ("scans", "visits", "cases", "exposures", *CELL_KEYS)
+TOPICS = (person.SCANS, cases.CASES, *CROSSING)
+
+TO_MIDNIGHT = 16 * 60
+# Dwell and longest stay of both venues, minimums and tails, what lies just beside them, and a change of day.
+INSTANTS = st.builds(
+    lambda minutes, beside_ms: START_MS + minutes * 60_000 + beside_ms,
+    st.sampled_from([0, 5, 10, 15, 20, 30, 60, 70, 120, 180, 240, 300, TO_MIDNIGHT - 5]),
+    st.sampled_from([0, 0, 0, -1, 1]),
+)
+TIMES = INSTANTS.map(instant_text)
+SECONDS = st.integers(0, 3)
+IDENTITIES = st.sampled_from([("C1", "a" * 32), ("C2", "a" * 32), ("C1", "b" * 32)])
+Identity = tuple[str, str]
+Sent = tuple[str, str, bytes]
+Row = dict[str, Any]
+
+
+class Rooms(RuleBasedStateMachine):
+    """What was sent, and the pipeline that it was sent to."""
+
+    sent: Bundle[Sent] = Bundle("sent")
+
+    @initialize(partitions=st.integers(1, 3), known=st.sampled_from([("CAFE", "SHOP"), ("CAFE",), ()]))
+    def start(self, partitions: int, known: tuple[str, ...]) -> None:
+        self.pipeline = Pipeline(partitions)
+        self.pipeline.rooms = [dataclasses.replace(room, rulesets=KINDS) for room in self.pipeline.rooms]
+        self.lines: dict[str, list[bytes]] = {"venues": [], "scans": [], "cases": []}
+        for name in known:
+            self.register(name)
+
+    def _send(self, topic: str, key: str, event: Row) -> Sent:
+        value = json.dumps(event).encode()
+        self.pipeline.produce(topic, key.encode(), value, RECORD_MS)
+        self.lines[topic].append(json.dumps(event | {"_ts": RECORD_MS}).encode())
+        return topic, key, value
+
+    # -- what may be sent
+
+    @rule(name=st.sampled_from(sorted(VENUES)))
+    def register(self, name: str) -> None:
+        self._send("venues", name, VENUES[name])
+        self.pipeline.register()
+
+    @rule(
+        target=sent,
+        who=st.sampled_from(PERSONS),
+        where=st.sampled_from(["CAFE", "OLD", "SHOP"]),
+        direction=st.sampled_from(["in", "out", "pass"]),
+        occurred_at=TIMES,
+        letter=st.sampled_from("ab"),
+    )
+    def scan(self, who: str, where: str, direction: str, occurred_at: str, letter: str) -> Sent:
+        # The letter lets scans of one instant sort otherwise than they come.
+        event = {"scan_id": f"{letter}{len(self.lines['scans'])}", "person_id": who, "venue_id": where}
+        event |= {"direction": direction, "occurred_at": occurred_at, "source": "vhd"}
+        return self._send("scans", who, event)
+
+    @rule(
+        target=sent,
+        where=st.sampled_from(["CAFE", "SHOP"]),
+        occurred_at=INSTANTS,
+        stay_minutes=st.sampled_from([1, 5, 15, 60]),
+        both=st.booleans(),
+    )
+    def meeting(self, where: str, occurred_at: int, stay_minutes: int, *, both: bool) -> Any:  # noqa: ANN401
+        """Two persons come at once; one goes, perhaps both."""
+        out_at = instant_text(occurred_at + stay_minutes * 60_000)
+        scans = [(who, "in", instant_text(occurred_at)) for who in PERSONS[:2]]
+        scans += [(who, "out", out_at) for who in PERSONS[: 1 + both]]
+        return multiple(*(self.scan(who, where, direction, at, "a") for who, direction, at in scans))
+
+    @rule(
+        target=sent,
+        identity=IDENTITIES,
+        used=st.sampled_from(sorted(RULESETS)),
+        anchor=st.sampled_from(["onset_at", "sampled_at"]),
+        days=st.sampled_from([0, 0, 1, 2, -1]),
+        seconds=SECONDS,
+    )
+    def report(self, identity: Identity, used: str, anchor: str, days: int, seconds: int) -> Sent:
+        return self._report(identity, seconds, ruleset=used, **{anchor: instant_text(START_MS + days * DAY_MS)})
+
+    @rule(
+        target=sent,
+        identity=IDENTITIES,
+        used=st.sampled_from(sorted(RULESETS)),
+        begin=TIMES,
+        end=TIMES,
+        end_field=st.sampled_from(["infectious_to", "isolated_at"]),
+        seconds=SECONDS,
+    )
+    def report_period(self, identity: Identity, used: str, begin: str, end: str, end_field: str, seconds: int) -> Sent:
+        return self._report(identity, seconds, ruleset=used, infectious_from=begin, **{end_field: end})
+
+    @rule(target=sent, identity=IDENTITIES, seconds=SECONDS)
+    def withdraw(self, identity: Identity, seconds: int) -> Sent:
+        return self._report(identity, seconds, status="withdrawn")
+
+    def _report(self, identity: Identity, seconds: int, **fields: str) -> Sent:
+        reported_at = instant_text(RECORD_MS + seconds * 1000)
+        case_id, who = identity
+        event = {"case_id": case_id, "person_id": who, "status": "confirmed", "reported_at": reported_at, **fields}
+        return self._send("cases", who, event)
+
+    @rule(copied=sent)
+    def copy(self, copied: Sent) -> None:
+        topic, key, value = copied
+        self._send(topic, key, json.loads(value))
+
+    # -- how it is taken
+
+    @rule(topic=st.sampled_from(TOPICS), partition=st.integers(0, 2), count=st.integers(1, 4))
+    def take(self, topic: str, partition: int, count: int) -> None:
+        """One step over the next few records of one topic, whatever lies in the others."""
+        pipeline = self.pipeline
+        at = partition % pipeline.partitions
+        done = pipeline.steps[f"next {topic}", at]
+        records = pipeline.logs[topic, at][done : done + count]
+        if records:
+            pipeline.steps[f"next {topic}", at] += len(records)
+            name = "venue" if topic in CROSSING else "person"
+            pipeline._commit(name, pipeline.rooms[at], self._step(name, topic, at, records))
+
+    def _step(self, name: str, topic: str, at: int, records: Sequence[Record]) -> Step:
+        room = self.pipeline.rooms[at]
+        number = self.pipeline._number(name, room)
+        if topic == person.SCANS:
+            return person.take_scans(room, number, records, self.pipeline.person_states[at], self.pipeline.directory)
+        if topic == cases.CASES:
+            return cases.take_cases(room, number, records, self.pipeline.person_states[at])
+        return CROSSING[topic](room, number, records, self.pipeline.venue_states[at])
+
+    @rule(sizes=st.lists(st.integers(1, 5), max_size=4))
+    def drain(self, sizes: list[int]) -> None:
+        self._drained(lambda _: sizes)
+
+    def teardown(self) -> None:
+        if hasattr(self, "pipeline"):
+            self._drained(whole)
+
+    # -- what must hold
+
+    def _drained(self, cut: Cut) -> None:
+        self.pipeline.run(cut)
+        views = self.pipeline.views()
+        files = Files(**{topic: tuple(lines) for topic, lines in self.lines.items()})
+        expected = naive_views(files, rulesets=RULESETS)
+        for table in TABLES:
+            assert compare_rows(table, expected[table], views[table]) == []
+        _assert_revisions_grow(self.pipeline.outputs)
+        visits, scans = _active(views["visits"]), _active(views["scans"])
+        _assert_visits_share_the_scans(visits, scans)
+        _assert_nobody_is_exposed_to_themselves(self.pipeline.outputs["exposures"], self.lines["cases"])
+
+
+def _active(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["status"] == "active"]
+
+
+def _assert_revisions_grow(outputs: dict[str, list[Row]]) -> None:
+    """Of everything ever emitted, retractions too; so no revision of a key has two contents."""
+    for topic in ("enriched", "visits", "case-states", "exposures"):
+        newest: dict[tuple[Any, ...], int] = {}
+        for row in outputs[topic]:
+            key = tuple(row[name] for name in KEYS[topic])
+            assert row["revision"] > newest.get(key, 0), f"{topic}: {row} after revision {newest[key]}"
+            newest[key] = row["revision"]
+
+
+def _assert_visits_share_the_scans(visits: list[Row], scans: list[Row]) -> None:
+    """Each scan counts in one visit; visits of a person last no longer than allowed, and never overlap."""
+    assert sum(row["scan_count"] for row in visits) == len(scans)
+    for who in PERSONS:
+        spans = [
+            (instant(row["started_at"]), instant(row["ended_at"]), row["category"])
+            for row in visits
+            if row["person_id"] == who
+        ]
+        assert all(0 <= end - start <= CATEGORIES[category][1] * 60_000 for start, end, category in spans)
+        assert all(before[1] <= after[0] for before, after in pairwise(sorted(spans)))
+
+
+def _assert_nobody_is_exposed_to_themselves(exposures: list[Row], reports: list[bytes]) -> None:
+    """Whoever an exposure ever named, somebody else was reported under its case_id."""
+    persons: dict[str, set[str]] = {}
+    for report in map(json.loads, reports):
+        persons.setdefault(report["case_id"], set()).add(report["person_id"])
+    for row in _active(exposures):
+        assert persons[row["case_id"]] - {row["person_id"]}, row
+
+
+TestRooms = Rooms.TestCase
+TestRooms.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
