@@ -113,8 +113,6 @@ class _Printing:
             yield self._say("score", level=contact.level, score=score, **gaps)
         if contact.weight_day is not None:
             yield self._say("weight_day", day=f"{contact.weight_day:+d}")
-        if contact.level_from is not None:
-            yield self._say("score_level", level=contact.level, least=f"{contact.level_from:g}")
 
     def _rule_lines(self) -> Iterator[str]:
         told, rule = self._told, self._told.rule
@@ -175,7 +173,8 @@ class _Printing:
         kinds = [self._say(f"kind_{kind}") for kind in (stay.start_kind, stay.end_kind)]
         yield self._say("case_ends", start_kind=kinds[0], end_kind=kinds[1])
         if stay.period_from_ms is None or stay.period_to_ms is None:
-            yield self._say("case_period_unknown")
+            if self._told.contact:
+                yield self._say("case_period_unknown")
             return
         yield self._say("case_period", span=self._span(stay.period_from_ms, stay.period_to_ms))
         if stay.counts_from_ms is None or stay.counts_to_ms is None:

@@ -35,7 +35,6 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         # Level and score.
         "score": "{level}: score {score} = {minutes} min × weight {weight}",
         "score_short": "{level}: score {score}, for there is no whole minute",
-        "score_level": "{level} begins at {least}",
         "weight_day": "the weight is that of day {day}, counted from the case's first symptoms or else its sample",
         # The rule.
         "rule_version": "{name}, version {version}",
@@ -131,7 +130,6 @@ WORDS: Final[Mapping[Language, Mapping[str, str]]] = {
         "in_tail": "ca bệnh đã rời đi lúc {left}; không khí và bề mặt còn được tính đến {until}",
         "score": "{level}: điểm {score} = {minutes} phút × hệ số {weight}",
         "score_short": "{level}: điểm {score}, vì chưa đủ một phút",
-        "score_level": "mức {level} bắt đầu từ {least}",
         "weight_day": "hệ số của ngày {day}, tính từ ngày khởi phát hoặc ngày lấy mẫu của ca bệnh",
         "rule_version": "{name}, phiên bản {version}",
         "rule_name": "{name}, phiên bản {version} hiện có ở đây",

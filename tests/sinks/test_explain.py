@@ -50,7 +50,7 @@ def test_an_exposure_that_stands(world: World, ask: Ask) -> None:
         "Phường Phố Huế (00262), Quận Hai Bà Trưng (007), Thành phố Hà Nội (01)",
         "2021-10-14, 08:30:00 to 09:00:00: 30 min",
         "medium: score 30 = 30 min × weight 1",
-        "medium begins at 15",
+        "levels by score: low from 0, medium from 15, high from 60",
         "vn-2021-07, version 1",
         "Decision 3638/QĐ-BYT",
         "began with scan w1 (bluezone) at 2021-10-14 08:30:00",
