@@ -112,15 +112,17 @@ def test_a_range_misses_nothing_that_is_written_meanwhile(tmp_path: Path) -> Non
 
     committer = threading.Thread(target=commit)
     committer.start()
-    for number in range(1, 400):
-        store.apply({b"k%d" % (number % 7): b"%d" % number})
-        handed.put(number)
-        for _ in range(3):
-            newest = {b"k%d" % (n % 7): b"%d" % n for n in range(max(1, number - 6), number + 1)}
-            assert dict(store.between(b"k", b"l")) == newest
-    handed.put(None)
-    committer.join()
-    store.close()
+    try:
+        for number in range(1, 400):
+            store.apply({b"k%d" % (number % 7): b"%d" % number})
+            handed.put(number)
+            for _ in range(3):
+                newest = {b"k%d" % (n % 7): b"%d" % n for n in range(max(1, number - 6), number + 1)}
+                assert dict(store.between(b"k", b"l")) == newest
+    finally:
+        handed.put(None)
+        committer.join()
+        store.close()
 
 
 @pytest.mark.parametrize(
