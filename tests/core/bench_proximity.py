@@ -3,8 +3,9 @@
 First µs per record of ``visits``, in batches of 10,000. Then the time of one case visit that meets 50 people at a
 venue of 100,000 stored visits, and at one of 1,000,000, on a real store: cold (reopened, its files out of the page
 cache, one look-up per opening) and warm. Half of the visits are estimated ones of 45 minutes, half scanned ones of
-1 to 240; they are spread over 28 days and come as close to the case's stay as they can without meeting it. The
-larger venue has ten times as many of them just before it, which is what a look-up could read in vain.
+1 to 240; they are spread over 28 days, as dense just before and after the case's stay as anywhere, and none meets it.
+The larger venue has ten times as many of them just before it, which is what a look-up reads in vain. How cold a cold
+look-up is depends on how far the kernel reads ahead.
 """
 
 import os
@@ -178,7 +179,7 @@ def hot_path(directory: Path) -> None:
             ]
             moved.append(filled.run(store, proximity.take_visits, records, thread_time)[0])
         new, changed = (median(times) / BATCH * 1e6 for times in (fresh, moved))
-        sys.stdout.write(f"visits, {title}: new {new:.2f} , changed {changed:.2f} µs of CPU a record\n")
+        sys.stdout.write(f"visits, {title}: new {new:.2f}, changed {changed:.2f} µs of CPU a record\n")
         store.close()
 
 
