@@ -4,7 +4,7 @@ Nothing that was sent is stored: it follows from visits and report as they were,
 the difference.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -59,25 +59,17 @@ class Sender:
         self._caused_ms = caused_ms
         self._cause: Cause = cause
 
-    def visits_changed(
-        self, cases: Iterable[Case], were: Mapping[bytes, Visit], are: Mapping[bytes, Visit], changed: Iterable[bytes]
-    ) -> None:
-        """Sends what follows for each case from the visits that changed, by their first scan's id."""
-        for case in cases:
-            for scan_id in changed:
-                was, now = were.get(scan_id), are.get(scan_id)
-                self._send(case.case_id, (was, case.infectious), (now, case.infectious))
-
     def case_changed(
         self, case_id: str, was: Infectious | None, now: Infectious | None, visits: Sequence[Visit]
     ) -> None:
         """Sends what follows for each of the person's visits from a case that changed."""
         for visit in visits:
-            self._send(case_id, (visit, was), (visit, now))
+            self.send(case_id, (visit, was), (visit, now))
 
-    def _send(
+    def send(
         self, case_id: str, was: tuple[Visit | None, Infectious | None], now: tuple[Visit | None, Infectious | None]
     ) -> None:
+        """Sends the difference for one visit and one case, each as it was and as it is now; None: not there."""
         visit = now[0] or was[0]
         before, after = _cut(*was), _cut(*now)
         if visit is None or (before is None and after is None):

@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Infectious).decode
 
 
-class _Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True):
     """What state keeps of a report that counts."""
 
     reported_ms: int
@@ -44,37 +44,44 @@ class _Report(msgspec.Struct, frozen=True):
         return _FIXED.pack(self.reported_ms, len(period)) + period + self.canonical
 
 
-def _unpack(packed: bytes) -> _Report:
+def unpack(packed: bytes) -> Report:
+    """The report of a state value."""
     reported_ms, length = _FIXED.unpack_from(packed)
     period, canonical = packed[_FIXED.size : _FIXED.size + length], packed[_FIXED.size + length :]
-    return _Report(reported_ms, canonical, _decode(period) if period else None)
+    return Report(reported_ms, canonical, _decode(period) if period else None)
+
+
+def reports(person: bytes, state: StateReader) -> dict[str, Report]:
+    """The reports that count of a person (16 bytes), by case_id, as state holds them."""
+    prefix = keys.case_reports(person)
+    pairs = state.between(prefix, prefix + b"\xff")
+    return {key[len(prefix) :].decode(): unpack(value) for key, value in pairs}
 
 
 def held(person: bytes, state: StateReader) -> list[Case]:
     """The cases of a person (16 bytes) as state holds them."""
-    prefix = keys.case_reports(person)
-    pairs = state.between(prefix, prefix + b"\xff")
-    return [Case(key[len(prefix) :].decode(), _unpack(value).infectious) for key, value in pairs]
+    return [Case(case_id, report.infectious) for case_id, report in reports(person, state).items()]
 
 
 def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of the ``cases`` topic."""
     step = Step(number, newest_ms(records))
     decoded = [decode_case(record.value) for record in records]
-    before: dict[tuple[str, str], _Report | None] = {}
-    counting: dict[tuple[str, str], tuple[_Report, intake.Timed[CaseIn]]] = {}
-    for timed in intake.admit(step, room, CASES, records, decoded):
+    before: dict[tuple[str, str], Report | None] = {}
+    counting: dict[tuple[str, str], tuple[Report, intake.Timed[CaseIn]]] = {}
+    desk = intake.Desk(step, room, CASES, state)
+    for timed in desk.admit(records, decoded):
         event = timed.event
-        judged = _judge(room, timed)
+        judged = _judge(room, timed, state)
         if isinstance(judged, tuple):
             reason, detail = judged
             step.count("rejected")
-            intake.reject(step, room, CASES, timed.record, reason=reason, detail=detail)
+            desk.reject(timed.record, reason=reason, detail=detail, person=event.person_id, event_ms=event.reported_ms)
             continue
         identity = (event.person_id, event.case_id)
         if identity not in before:
             packed = state.get(keys.case_report(bytes.fromhex(event.person_id), event.case_id.encode()))
-            before[identity] = _unpack(packed) if packed else None
+            before[identity] = unpack(packed) if packed else None
         known = counting[identity][0] if identity in counting else before[identity]
         if known is not None and known.order >= judged.order:
             step.count("duplicate" if known.order == judged.order else "superseded")
@@ -91,8 +98,8 @@ def _store(
     step: Step,
     partition: int,
     state: StateReader,
-    before: Mapping[tuple[str, str], _Report | None],
-    counting: Mapping[tuple[str, str], tuple[_Report, intake.Timed[CaseIn]]],
+    before: Mapping[tuple[str, str], Report | None],
+    counting: Mapping[tuple[str, str], tuple[Report, intake.Timed[CaseIn]]],
 ) -> None:
     """Keeps the reports that count now, says so, and sends what changes of their persons' case visits."""
     timelines: dict[str, Timeline] = {}
@@ -103,7 +110,7 @@ def _store(
         step.emit("case-states", person_id.encode(), value, timed.now_ms, partition)
         if person_id not in timelines:
             timelines[person_id] = Timeline(person, state.get(keys.person_head(person)), state)
-            timelines[person_id].note_case()
+            timelines[person_id].note_cases(held=True)
         old = before[person_id, case_id]
         was = None if old is None else old.infectious
         periods = [period for period in (was, report.infectious) if period is not None]
@@ -116,14 +123,16 @@ def _store(
         step.changes |= timeline.changes()
 
 
-def _judge(room: RoomPartition, timed: intake.Timed[CaseIn]) -> _Report | tuple[str, str]:
+def _judge(room: RoomPartition, timed: intake.Timed[CaseIn], state: StateReader) -> Report | tuple[str, str]:
     """The report as it would count, or (reason, detail) of one that cannot, in SPEC's order."""
     event = timed.event
     fault = intake.time_fault(event.reported_ms, timed.now_ms, CASE_AGE_MS_MAX)
     if fault[0]:
         return fault
+    if intake.is_erased(state, event.person_id, event.reported_ms):
+        return reasons.ERASED, reasons.REASONS[reasons.ERASED]
     if event.status == "withdrawn":
-        return _Report(event.reported_ms, event.canonical, None)
+        return Report(event.reported_ms, event.canonical, None)
     rule = room.rulesets.get(event.ruleset) if event.ruleset is not None else None
     if rule is None:
         return reasons.UNKNOWN_RULESET, f"known are {', '.join(sorted(room.rulesets))}"
@@ -133,4 +142,4 @@ def _judge(room: RoomPartition, timed: intake.Timed[CaseIn]) -> _Report | tuple[
         )
     except ValueError as error:
         return reasons.SCHEMA_VIOLATION, str(error)
-    return _Report(event.reported_ms, event.canonical, Infectious(*period, rule))
+    return Report(event.reported_ms, event.canonical, Infectious(*period, rule))

@@ -5,19 +5,24 @@ judged alone. What fails becomes a row of ``rejects`` or goes on to its own part
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from streams.core import reasons, wire
+from streams.core.held_scans import erased_of
 from streams.core.inbound import BadEvent
+from streams.core.keys import person_head
 from streams.core.partition import partitions_of_persons
+from streams.core.rejected import RejectEntry
 from streams.core.room import FUTURE_MS_MAX, HOPS_MAX, RoomPartition
-from streams.core.step import BY_KEY, HeadedMessage, InRecord, Step, header
+from streams.core.step import BY_KEY, HeadedMessage, InRecord, StateReader, Step, header
 
 HEADER_FIRST_TS = "first-ts"
 HEADER_HOPS = "hops"
 HEADER_ORIGIN = "origin"
 _DIGITS_MAX = 15
+_PERSON: Final = re.compile(rb"[0-9a-f]{32}")
 ORIGIN_BYTES_MAX = 1024
 """A longer ``origin`` names no row: state and outputs must stay within what a record may hold."""
 
@@ -57,74 +62,103 @@ def now_of(record: InRecord) -> int:
     return timestamp
 
 
-def reject(
-    step: Step, room: RoomPartition, topic: str, record: InRecord, *, reason: str, detail: str, status: str = "open"
-) -> None:
-    """Writes the record's row of ``rejects``. A null key stays with this partition: by_key would be random."""
-    now_ms = now_of(record)
-    value = wire.reject(
-        room.topic_prefix + topic,
-        room.partition,
-        record.offset,
-        now_ms,
-        record.key,
-        record.value,
-        reason=reason,
-        detail=detail,
-        status=status,
-    )
-    # A key as large as a record would leave no room for the payload beside it.
-    key = record.key[: wire.KEY_BYTES_MAX] if record.key else record.key
-    step.emit("rejects", key, value, now_ms, BY_KEY if key else room.partition)
-    step.rejects[reason] = step.rejects.get(reason, 0) + 1
+class Desk:
+    """Where the records of one topic and step are judged: what fails becomes a row of ``rejects`` or goes on."""
+
+    def __init__(self, step: Step, room: RoomPartition, topic: str, state: StateReader) -> None:
+        """``topic`` is the name without prefix."""
+        self.step = step
+        self.room = room
+        self.topic = topic
+        self.state = state
+
+    def reject(
+        self,
+        record: InRecord,
+        *,
+        reason: str,
+        detail: str,
+        status: str = "open",
+        person: str | None = None,
+        event_ms: int | None = None,
+    ) -> None:
+        """Writes the record's row of ``rejects``; bare where its person asked to forget what it tells of.
+
+        ``person`` and ``event_ms`` are the event's, where it could be read; else its key names the person, and its
+        record timestamp the time.
+        """
+        now_ms = now_of(record)
+        at_ms = now_ms if event_ms is None else event_ms
+        persons = {name for name in (person, _person_of_key(record.key)) if name is not None}
+        bare = reason == reasons.ERASED or any(is_erased(self.state, name, at_ms) for name in persons)
+        where = (self.room.topic_prefix + self.topic, self.room.partition, record.offset, now_ms)
+        key, payload = (None, None) if bare else (record.key, record.value)
+        value = wire.reject(*where, key, payload, reason=reason, detail=detail, status=status)
+        # A key as large as a record would leave no room for the payload beside it. A null key stays with this
+        # partition: by_key would be random.
+        out_key = key[: wire.KEY_BYTES_MAX] if key else key
+        self.step.emit("rejects", out_key, value, now_ms, BY_KEY if out_key else self.room.partition)
+        self.step.rejects[reason] = self.step.rejects.get(reason, 0) + 1
+        if not bare:
+            for name in persons:
+                entry = RejectEntry(self.topic, record.offset, now_ms, at_ms, reason, detail, status)
+                self.step.changes[entry.key(bytes.fromhex(name))] = entry.pack()
+
+    def forward(self, record: InRecord, home: int) -> None:
+        """Sends a record on to the partition of its key, or rejects it where that was tried often enough."""
+        step = self.step
+        hops = _number(header(record.headers, HEADER_HOPS)) or 0
+        if hops >= HOPS_MAX:
+            step.count("rejected")
+            detail = f"on partition {self.room.partition} after {hops} hops; its key belongs to {home}"
+            self.reject(record, reason=reasons.MISROUTED, detail=detail)
+            return
+        step.count("forwarded")
+        headers = [(HEADER_HOPS, b"%d" % (hops + 1)), (HEADER_FIRST_TS, b"%d" % now_of(record))]
+        origin = origin_of(record)
+        if origin:
+            headers.append((HEADER_ORIGIN, origin))
+        step.headed.append(HeadedMessage(self.topic, home, record.key, record.value, max(record.timestamp, 1), headers))
+
+    def admit(self, records: Sequence[InRecord], decoded: Sequence[E | BadEvent]) -> Iterator[Timed[E]]:
+        """The events that are whole, under their own key and on their own partition, with their "now"."""
+        passed: list[tuple[E, InRecord, bytes]] = []
+        for record, event in zip(records, decoded, strict=True):
+            if isinstance(event, BadEvent):
+                self.step.count("rejected")
+                self.reject(record, reason=event.reason, detail=event.detail)
+                continue
+            key = event.person_id.encode()
+            if record.key != key:
+                self.step.count("rejected")
+                detail = "the record has no key" if record.key is None else "the record's key is not its person_id"
+                self.reject(record, reason=reasons.KEY_MISMATCH, detail=detail, person=event.person_id)
+                continue
+            passed.append((event, record, key))
+        homes = partitions_of_persons([key for _, _, key in passed], self.room.partitions).tolist() if passed else []
+        for (event, record, _), home in zip(passed, homes, strict=True):
+            if home != self.room.partition:
+                self.forward(record, home)
+            else:
+                yield Timed(event, record, now_of(record))
 
 
-def _forward(step: Step, room: RoomPartition, topic: str, record: InRecord, home: int) -> None:
-    """Sends a record on to the partition of its key, or rejects it where that was tried often enough."""
-    hops = _number(header(record.headers, HEADER_HOPS)) or 0
-    if hops >= HOPS_MAX:
-        step.count("rejected")
-        detail = f"on partition {room.partition} after {hops} hops; its key belongs to {home}"
-        reject(step, room, topic, record, reason=reasons.MISROUTED, detail=detail)
-        return
-    step.count("forwarded")
-    now_ms = now_of(record)
-    headers = [(HEADER_HOPS, b"%d" % (hops + 1)), (HEADER_FIRST_TS, b"%d" % now_ms)]
-    origin = origin_of(record)
-    if origin:
-        headers.append((HEADER_ORIGIN, origin))
-    step.headed.append(HeadedMessage(topic, home, record.key, record.value, max(record.timestamp, 1), headers))
+def _person_of_key(key: bytes | None) -> str | None:
+    """The person that a record's key names, if it is one's."""
+    return key.decode() if key is not None and _PERSON.fullmatch(key) else None
+
+
+def is_erased(state: StateReader, person: str, event_ms: int) -> bool:
+    """Whether this person asked to forget what happened then."""
+    head = state.get(person_head(bytes.fromhex(person)))
+    erased_ms = None if head is None else erased_of(head)
+    return erased_ms is not None and event_ms <= erased_ms
 
 
 def origin_of(record: InRecord) -> bytes:
     """The header that names the reject of a re-driven record; empty where there is none, or none that can be one."""
     origin = header(record.headers, HEADER_ORIGIN) if record.headers else None
     return origin if origin is not None and len(origin) <= ORIGIN_BYTES_MAX else b""
-
-
-def admit(
-    step: Step, room: RoomPartition, topic: str, records: Sequence[InRecord], decoded: Sequence[E | BadEvent]
-) -> Iterator[Timed[E]]:
-    """The events that are whole, under their own key and on their own partition, with their "now"."""
-    passed: list[tuple[E, InRecord, bytes]] = []
-    for record, event in zip(records, decoded, strict=True):
-        if isinstance(event, BadEvent):
-            step.count("rejected")
-            reject(step, room, topic, record, reason=event.reason, detail=event.detail)
-            continue
-        key = event.person_id.encode()
-        if record.key != key:
-            step.count("rejected")
-            detail = "the record has no key" if record.key is None else "the record's key is not its person_id"
-            reject(step, room, topic, record, reason=reasons.KEY_MISMATCH, detail=detail)
-            continue
-        passed.append((event, record, key))
-    homes = partitions_of_persons([key for _, _, key in passed], room.partitions).tolist() if passed else []
-    for (event, record, _), home in zip(passed, homes, strict=True):
-        if home != room.partition:
-            _forward(step, room, topic, record, home)
-        else:
-            yield Timed(event, record, now_of(record))
 
 
 def time_fault(event_ms: int, now_ms: int, age_ms_max: int) -> tuple[str, str]:

@@ -13,6 +13,7 @@ tag   key after the tag                            value
 ``a`` local day, level, code                       area_day cell
 ``k`` venue_id, NUL, local day                     areas marked for a venue (venue room)
 ``s`` person (16), case_id                         the report that counts of a case (``cases.py``)
+``r`` person (16), topic, NUL, offset (8)          a row of rejects that names the person (``rejected.py``)
 ``v`` venue_id, NUL, length class, start, visit    a visit at a venue (``proximity.py``; venue room)
 ``x`` venue_id, NUL, length class, start, visit,   a case visit at a venue (``proximity.py``; venue room)
       case_id
@@ -29,6 +30,9 @@ STATE_VERSION = 2
 META = b"!meta"
 """Input offsets, step number and version: written by every step, in the same transaction."""
 
+EXPIRED = b"!expired"
+"""Up to when (epoch ms, i64) the partition has let go of what it held; nothing from before that is taken any more."""
+
 _BIASED = struct.Struct(">Q")
 _SIGN = 1 << 63
 TIME_KEY_BYTES = _BIASED.size
@@ -43,6 +47,15 @@ def time_of_key(key: bytes) -> int:
     """The inverse of ``time_key``."""
     biased: int = _BIASED.unpack(key)[0]
     return biased - _SIGN
+
+
+pack_expired = struct.Struct("<q").pack
+_unpack_expired = struct.Struct("<q").unpack
+
+
+def expired_of(packed: bytes | None) -> int:
+    """The value under ``EXPIRED``; before everything where there is none."""
+    return -_SIGN if packed is None else int(_unpack_expired(packed)[0])
 
 
 def person_head(person: bytes) -> bytes:
@@ -104,6 +117,16 @@ def venue_marks(venue: bytes, day: bytes) -> bytes:
     return b"k" + venue + b"\0" + day
 
 
+def person_rejects(person: bytes) -> bytes:
+    """Prefix of the rows of rejects that name a person."""
+    return b"r" + person
+
+
+def person_reject(person: bytes, topic: bytes, offset: int) -> bytes:
+    """Key of one row of rejects that names a person."""
+    return b"r" + person + topic + b"\0" + _BIASED.pack(offset)
+
+
 def case_reports(person: bytes) -> bytes:
     """Prefix of the reports that count of all cases of a person."""
     return b"s" + person
@@ -143,3 +166,9 @@ def split_venue_visit(key: bytes) -> tuple[int, bytes]:
     """(start_ms, visit id in 16 bytes) of the key of a visit."""
     at = key.index(b"\0") + 2
     return time_of_key(key[at : at + TIME_KEY_BYTES]), key[at + TIME_KEY_BYTES :]
+
+
+def split_case_visit(key: bytes) -> tuple[bytes, int, int]:
+    """(venue_id, length class, start_ms) of the key of a case visit."""
+    end = key.index(b"\0", 1)
+    return key[1:end], key[end + 1], time_of_key(key[end + 2 : end + 2 + TIME_KEY_BYTES])

@@ -5,33 +5,32 @@ A step reads a batch, the state and the register; it returns what to emit and wh
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from streams.core import cases, cells, intake, reasons, wire
-from streams.core.case_visits import Sender
-from streams.core.crossing import VISITS, Interval, was_header
 from streams.core.decode import decode_scans, decode_venue
 from streams.core.directory import CATEGORY_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.inbound import AreaList, BadEvent, ScanIn
-from streams.core.keys import person_head
+from streams.core.keys import EXPIRED, expired_of, person_head
 from streams.core.packed import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan
+from streams.core.rejected import RejectEntry
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import (
-    BY_KEY,
     KAFKA_TIMESTAMP_MIN_MS,
-    HeadedMessage,
     InRecord,
     StateReader,
     Step,
     newest_ms,
 )
 from streams.core.timeline import Timeline
-from streams.core.visits import Visit
+from streams.core.visit_changes import VisitChanges
 from streams.core.waiting import WaitingScan
 
 SCANS = "scans"
 VENUES = "venues"
 _DIRECTION_BYTES = tuple(name.encode() for name in DIRECTIONS)
 _SOURCE_BYTES = tuple(name.encode() for name in SOURCES)
+_ACCEPTED_LATE: Final = "accepted once its venue was registered"
 
 
 class _Batch:
@@ -41,6 +40,8 @@ class _Batch:
         self.room = room
         self.step = step
         self.state = state
+        self.desk = intake.Desk(step, room, SCANS, state)
+        self.expired_ms = expired_of(state.get(EXPIRED))
         self.timelines: dict[str, Timeline] = {}
         self.tally = cells.Tally()
         self.emit_enriched = step.to("enriched").append
@@ -58,40 +59,24 @@ class _Batch:
         for person, timeline in self.timelines.items():
             were, are = timeline.settle()
             if were != are:
-                self._emit_visits(person, timeline, were, are)
+                changes = VisitChanges(self.step, person, timeline.caused_ms, were, are)
+                changes.emit()
+                if timeline.has_cases:
+                    changes.emit_for(cases.held(bytes.fromhex(person), self.state))
             self.step.changes |= timeline.changes()
         cells.store(self.tally, self.step, self.state, self.room.person_part)
 
-    def _emit_visits(self, person: str, timeline: Timeline, were: list[Visit], are: list[Visit]) -> None:
-        """Emits the visits of a person that are new or changed, and takes back those that are gone."""
-        step, caused_ms = self.step, max(timeline.caused_ms, KAFKA_TIMESTAMP_MIN_MS)
-        emit, number = step.to(VISITS).append, step.number
-        key = person.encode()
-        old = {visit.scan_id: visit for visit in were}
-        new = {visit.scan_id: visit for visit in are}
-        changed = []
-        for scan_id, visit in new.items():
-            was = old.get(scan_id)
-            if was == visit:
-                continue
-            changed.append(scan_id)
-            value = wire.visit(key, wire.visit_id(key, visit.venue_id, scan_id), visit, number)
-            if was is None:
-                emit((visit.venue_id, value, BY_KEY, caused_ms))
-            else:
-                self._replace(was, value, caused_ms)
-        for scan_id, visit in old.items():
-            if scan_id not in new:
-                changed.append(scan_id)
-                identity = wire.visit_id(key, visit.venue_id, scan_id)
-                self._replace(visit, wire.retracted_visit(identity, visit, number), caused_ms)
-        if timeline.has_cases:
-            held = cases.held(bytes.fromhex(person), self.state)
-            Sender(step, person, caused_ms, "visit").visits_changed(held, old, new, changed)
-
-    def _replace(self, was: Visit, value: bytes, caused_ms: int) -> None:
-        headers = was_header(Interval(was.start_ms, was.end_ms))
-        self.step.headed.append(HeadedMessage(VISITS, BY_KEY, was.venue_id, value, caused_ms, headers))
+    def reject(self, timed: intake.Timed[ScanIn], reason: str, detail: str, status: str = "open") -> None:
+        """Writes the row of ``rejects`` of a scan that could be read."""
+        event = timed.event
+        self.desk.reject(
+            timed.record,
+            reason=reason,
+            detail=detail,
+            status=status,
+            person=event.person_id,
+            event_ms=event.occurred_ms,
+        )
 
     def accept(self, person: str, scan: StoredScan, areas: set[bytes], now_ms: int) -> None:
         """Emits an accepted scan and counts it; ``areas`` are those its person counted in on that day before."""
@@ -119,7 +104,7 @@ def take_scans(
     step = Step(number, newest_ms(records))
     batch = _Batch(room, step, state)
     decoded = decode_scans([record.value for record in records])
-    admitted = list(intake.admit(step, room, SCANS, records, decoded))
+    admitted = list(batch.desk.admit(records, decoded))
     batch.open([timed.event.person_id for timed in admitted])
     outcomes = [_take_scan(batch, timed, venues) for timed in admitted]
     batch.close()
@@ -135,11 +120,15 @@ def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) ->
     room, step = batch.room, batch.step
     event, record, now_ms = timed
     occurred_ms = event.occurred_ms
-    if not now_ms - room.retention_ms <= occurred_ms <= now_ms + FUTURE_MS_MAX:
-        reason, detail = intake.time_fault(occurred_ms, now_ms, room.retention_ms)
-        intake.reject(step, room, SCANS, record, reason=reason, detail=detail)
-        return "rejected"
     timeline = batch.timelines[event.person_id]
+    if not now_ms - room.retention_ms <= occurred_ms <= now_ms + FUTURE_MS_MAX or occurred_ms < batch.expired_ms:
+        reason, detail = intake.time_fault(occurred_ms, now_ms, room.retention_ms)
+        # Sent again long after: what it would be compared with is gone.
+        batch.reject(timed, reason or reasons.TOO_OLD, detail or "what was held of its day has expired")
+        return "rejected"
+    if timeline.erased_ms is not None and occurred_ms <= timeline.erased_ms:
+        batch.reject(timed, reasons.ERASED, reasons.REASONS[reasons.ERASED])
+        return "rejected"
     scan_id, code = event.scan_id.encode(), event.venue_id.encode()
     direction, source = DIRECTION_CODE[event.direction], SOURCE_CODE[event.source]
     held = timeline.find(scan_id)
@@ -147,12 +136,12 @@ def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) ->
         if held.same_event(occurred_ms, direction, source, code):
             return "duplicate"
         detail = "the scan processed first under this scan_id says otherwise"
-        intake.reject(step, room, SCANS, record, reason=reasons.CONFLICTING_DUPLICATE, detail=detail)
+        batch.reject(timed, reasons.CONFLICTING_DUPLICATE, detail)
         return "rejected"
     found = venues.resolve(code)
     if found is None:
         scan = StoredScan(occurred_ms, direction, source, True, scan_id, code, code, NO_ATTRIBUTES)  # noqa: FBT003 - by position: half the time
-        _wait(batch, record, scan, bytes.fromhex(event.person_id), now_ms)
+        _wait(batch, timed, scan)
         timeline.add(scan, room.clock)
         return "waiting"
     scan = StoredScan(occurred_ms, direction, source, False, scan_id, code, *found)  # noqa: FBT003 - same
@@ -163,12 +152,14 @@ def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) ->
     return "accepted"
 
 
-def _wait(batch: _Batch, record: InRecord, scan: StoredScan, person: bytes, now_ms: int) -> None:
+def _wait(batch: _Batch, timed: intake.Timed[ScanIn], scan: StoredScan) -> None:
+    event, record, now_ms = timed
     origin, payload = intake.origin_of(record), record.value or b""
+    person = bytes.fromhex(event.person_id)
     waiting = WaitingScan(scan.code, person, scan.scan_id, record.offset, now_ms, origin, payload)
     batch.step.changes[waiting.key] = waiting.pack()
-    detail = "waits for its venue to be registered"
-    intake.reject(batch.step, batch.room, SCANS, record, reason=reasons.UNKNOWN_VENUE, detail=detail, status="waiting")
+    batch.step.waiting_more += 1
+    batch.reject(timed, reasons.UNKNOWN_VENUE, "waits for its venue to be registered", status="waiting")
 
 
 def take_waiting(
@@ -201,6 +192,7 @@ def take_waiting(
         batch.accept(event.person_id, stored, timeline.areas_of_day(event.occurred_ms, room.clock), at_ms)
         timeline.accept(scan.scan_id, event.occurred_ms, venue_id, attributes, room.clock)
         step.changes[scan.key] = None
+        step.waiting_more -= 1
         key = event.person_id.encode()
         row = wire.reject(
             room.topic_prefix + SCANS,
@@ -210,21 +202,28 @@ def take_waiting(
             key,
             scan.payload,
             reason=reasons.UNKNOWN_VENUE,
-            detail="accepted once its venue was registered",
+            detail=_ACCEPTED_LATE,
             status="resolved",
         )
         step.emit("rejects", key, row, at_ms)
+        entry = RejectEntry(
+            *(SCANS, scan.offset, scan.record_ms, event.occurred_ms, reasons.UNKNOWN_VENUE, _ACCEPTED_LATE, "resolved")
+        )
+        step.changes[entry.key(scan.person)] = entry.pack()
         intake.resolve_origin(step, scan.origin, room.partition, at_ms)
     batch.close()
     return step
 
 
-def take_venues(room: RoomPartition, number: int, records: Sequence[InRecord], areas: AreaList) -> Step:
+def take_venues(
+    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, areas: AreaList
+) -> Step:
     """One step over a batch of the ``venues`` topic: only what is bad leaves a trace here.
 
     The register itself is read by the directory of every worker (``shell/register.py``).
     """
     step = Step(number, newest_ms(records))
+    desk = intake.Desk(step, room, VENUES, state)
     for record in records:
         if record.value is None:
             step.count("ignored")
@@ -232,11 +231,11 @@ def take_venues(room: RoomPartition, number: int, records: Sequence[InRecord], a
         event = decode_venue(record.value, areas)
         if isinstance(event, BadEvent):
             step.count("rejected")
-            intake.reject(step, room, VENUES, record, reason=event.reason, detail=event.detail)
+            desk.reject(record, reason=event.reason, detail=event.detail)
         elif record.key != event.venue_id.encode():
             step.count("rejected")
             detail = "the record's key is not its venue_id"
-            intake.reject(step, room, VENUES, record, reason=reasons.KEY_MISMATCH, detail=detail)
+            desk.reject(record, reason=reasons.KEY_MISMATCH, detail=detail)
         else:
             step.count("accepted")
     return step

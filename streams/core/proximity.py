@@ -11,7 +11,7 @@ changes of one visit in it are taken as one; so a step emits an exposure at most
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -102,7 +102,11 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
             changes[new_key] = value
         if venue in nets:
             known = nets[venue].get(visit_key)
-            old = known.old if known else None if old_key is None else contact_of(old_key, _held(state, old_key))
+            if known is not None:
+                old = known.old
+            else:
+                held = None if old_key is None or was is None else _held(state, old_key, was)
+                old = None if old_key is None or held is None else contact_of(old_key, held)
             new = None if new_key is None else contact_of(new_key, value)
             nets[venue][visit_key] = _Net(old, new, "visit", record.timestamp)
     step.count("accepted", len(records))
@@ -144,10 +148,11 @@ def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None
     )
 
 
-def _held(state: StateReader, key: bytes) -> bytes:
-    """The version that a record replaces."""
+def _held(state: StateReader, key: bytes, was: Interval) -> bytes | None:
+    """The version that a record replaces; None if it has expired here, before its person's partition let go of it."""
     value = state.get(key)
-    assert value is not None, "a record replaces what is not there"
+    if value is None and was.start_ms + VISIT_MS_MAX >= keys.expired_of(state.get(keys.EXPIRED)):
+        raise AssertionError("a record replaces what is not there")
     return value
 
 
@@ -178,10 +183,12 @@ def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecor
         old, new = known.old if known else None, _stay(event)
         if event.was is not None:
             length, key = _case_key(venue, event, *event.was)
-            held[length] -= 1
-            step.changes[key] = None
-            if known is None:
-                old = _decode_stay(_held(state, key)[TIME_KEY_BYTES:])
+            before = None if known else _held(state, key, event.was)
+            if known or before is not None:
+                held[length] -= 1
+                step.changes[key] = None
+            if before is not None:
+                old = _decode_stay(before[TIME_KEY_BYTES:])
         if new is not None:
             length, key = _case_key(venue, event, new.start_ms, new.end_ms)
             held[length] += 1
@@ -192,6 +199,14 @@ def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecor
         step.changes[keys.venue_case_count(venue)] = _COUNTS.pack(*counts[venue]) if any(counts[venue]) else None
         _settle_case_visits(room, step, venue, changed.values(), state)
     return step
+
+
+def fewer_cases(packed: bytes | None, fewer: Mapping[int, int]) -> bytes | None:
+    """A venue's count of case visits by class, lowered; None where none is left."""
+    counts = list(_COUNTS.unpack(packed)) if packed else [0] * CLASSES
+    for length, count in fewer.items():
+        counts[length] -= count
+    return _COUNTS.pack(*counts) if any(counts) else None
 
 
 def _stay(event: CaseVisit) -> CaseStay | None:

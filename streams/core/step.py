@@ -95,6 +95,8 @@ class Step:
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
+    waiting_more: int = 0
+    """By how many the scans that wait for their venue have become more."""
 
     def emit(self, topic: str, key: bytes | None, value: bytes, timestamp_ms: int, partition: int = BY_KEY) -> None:
         """Adds one output record; ``topic`` is the name without prefix."""

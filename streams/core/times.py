@@ -195,6 +195,12 @@ class LocalClock:
         """UTC milliseconds at which the local hour of this instant began."""
         return ms - (ms + self.offset_ms(ms)) % HOUR_MS
 
+    def day_start(self, ms: int) -> int:
+        """UTC milliseconds at which the local day of this instant began."""
+        offset = self.offset_ms(ms)
+        start = ms - (ms + offset) % DAY_MS
+        return start + offset - self.offset_ms(start)
+
     def _exact_offset_ms(self, ms: int) -> int:
         clamped_ms = min(max(ms, _FIRST_MS), _LAST_MS - DAY_MS)
         offset = (_EPOCH + timedelta(milliseconds=clamped_ms)).astimezone(self._zone).utcoffset()

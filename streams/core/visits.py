@@ -80,6 +80,16 @@ def _limits(attributes: bytes) -> tuple[int, int]:
     return dwell_minutes * MINUTE_MS, _MAX_MS[category]
 
 
+def longest_ms(attributes: bytes) -> int:
+    """How long a visit may last at most, in milliseconds, that a scan with these attributes opened."""
+    return _limits(attributes)[1]
+
+
+def longest_of_category(code: int) -> int:
+    """The same by the category's code."""
+    return _MAX_MS[code]
+
+
 def _opened(opener: StoredScan, end_ms: int, end_kind: bytes, scans: int) -> Visit:
     start_ms = opener.occurred_ms
     return Visit(

@@ -20,6 +20,7 @@ _ENRICHED: Final = (
     b'"source":"%b","category":"%b","province_code":"%b","district_code":"%b","ward_code":"%b",'
     b'"lat":%b,"lon":%b,"status":"active","revision":%d}'
 )
+_ERASED_SCAN: Final = b'{"scan_id":"%b","person_id":"%b","occurred_at":"%b","status":"erased","revision":%d}'
 _WARD_MINUTE: Final = (
     b'{"family":"ward_minute","minute":"%b","ward_code":"%b","part":"%b",'
     b'"scans":%d,"ins":%d,"outs":%d,"passes":%d,"revision":%d}'
@@ -69,6 +70,11 @@ def enriched(
         repr(lon).encode(),
         revision,
     )
+
+
+def erased_scan(scan_id: bytes, person: bytes, occurred_ms: int, revision: int) -> bytes:
+    """An accepted scan that its person's erasure takes back."""
+    return _ERASED_SCAN % (scan_id, person, format_bytes(occurred_ms), revision)
 
 
 def ward_minute(
@@ -146,7 +152,7 @@ def venue_mark(venue_id: bytes, day: bytes, area: bytes) -> bytes:
 
 
 class Reject(msgspec.Struct):
-    """A row of ``rejects``. ``revision``: 1 as it was written first, 2 once resolved."""
+    """A row of ``rejects``; ``revision`` is its stage."""
 
     topic: str
     partition: int
@@ -174,11 +180,12 @@ def reject(  # noqa: PLR0913 - a row has that many columns
     reason: str,
     detail: str,
     status: str,
+    erased: bool = False,
 ) -> bytes:
     """The value of a rejects record; ``topic`` is the full name, ``payload`` the value as it came.
 
-    The stage is the revision: a row is resolved at most once, perhaps by another partition than the one
-    that wrote it, whose step numbers mean nothing to each other.
+    The stage is the revision (1 written, 2 resolved, 3 ``erased``): a row is resolved at most once, perhaps by
+    another partition than the one that wrote it, whose step numbers mean nothing to each other.
     """
     if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
         detail = f"{detail}; payload cut from {len(payload)} to {PAYLOAD_BYTES_MAX} bytes"
@@ -197,7 +204,7 @@ def reject(  # noqa: PLR0913 - a row has that many columns
             detail=detail,
             payload=None if payload is None else base64.b64encode(payload).decode(),
             status=status,
-            revision=2 if status == "resolved" else 1,
+            revision=3 if erased else 2 if status == "resolved" else 1,
         )
     )
 
@@ -218,6 +225,11 @@ class _CaseState(msgspec.Struct):
 
 def _optional(time_ms: int | None) -> str | None:
     return None if time_ms is None else format_ms(time_ms)
+
+
+def erased_case(case_id: str, person_id: str, revision: int) -> bytes:
+    """The value of a case-states record of which an erasure leaves only the identity."""
+    return _encode({"case_id": case_id, "person_id": person_id, "status": "erased", "revision": revision})
 
 
 def case_state(event: CaseIn, revision: int) -> bytes:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from faust import App
 from faust.types import TP
 
-from streams.core import cases, person, proximity, venue
+from streams.core import cases, erasure, person, proximity, venue
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.inbound import AreaList
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
@@ -31,10 +31,18 @@ from truyvet.metrics import LAG_RECORDS, REBALANCES, STATE_BYTES
 from truyvet.rulesets import load_rulesets
 
 TOPICS: Final = {
-    PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES),
+    PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES, erasure.ERASURES),
     VENUE_ROOM: (venue.VENUE_MARKS, VISITS, CASE_VISITS),
 }
 """The input topics of each room."""
+_TAKES: Final = {
+    cases.CASES: cases.take_cases,
+    erasure.ERASURES: erasure.take_erasures,
+    venue.VENUE_MARKS: venue.take_marks,
+    VISITS: proximity.take_visits,
+    CASE_VISITS: proximity.take_case_visits,
+}
+"""What makes a step of a run of these topics; scans and venues need the register and the list of areas as well."""
 EXIT_BUG: Final = 70
 EXIT_LOST: Final = 75
 _OPENING_AT_ONCE_MAX: Final = 8
@@ -143,14 +151,9 @@ class Rooms:
             directory = self._register.directory
             return lambda number, state: person.take_scans(room, number, records, state, directory)
         if topic == person.VENUES:
-            return lambda number, _: person.take_venues(room, number, records, self._areas)
-        if topic == cases.CASES:
-            return lambda number, state: cases.take_cases(room, number, records, state)
-        if topic == VISITS:
-            return lambda number, state: proximity.take_visits(room, number, records, state)
-        if topic == CASE_VISITS:
-            return lambda number, state: proximity.take_case_visits(room, number, records, state)
-        return lambda number, state: venue.take_marks(room, number, records, state)
+            return lambda number, state: person.take_venues(room, number, records, state, self._areas)
+        take = _TAKES[topic]
+        return lambda number, state: take(room, number, records, state)
 
     def register_changed(self) -> None:
         """Called in the register's thread after codes came to mean something."""

@@ -163,7 +163,7 @@ class Runner:
         began = time.perf_counter()
         self._step += 1
         step = compute(self._step, self._store)
-        self._waiting += step.counts.get("waiting", 0) - step.counts.get("resolved", 0)
+        self._waiting += step.waiting_more
         known = {"version": STATE_VERSION, "step": self._step, "waiting": self._waiting, "next": self.next}
         meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
         step.changes[META] = meta

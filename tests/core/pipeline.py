@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from producers.lines import CASES, SCANS, VENUES, VENUES_LATE, read_lines
+from producers.lines import CASES, ERASURES, SCANS, VENUES, VENUES_LATE, read_lines
 from schemas.areas import load_areas
-from streams.core import cases, person, proximity, venue, waiting
+from streams.core import cases, erasure, person, proximity, venue, waiting
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.decode import decode_venue
 from streams.core.directory import Directory
@@ -30,8 +30,18 @@ Cut = Callable[[int], Iterable[int]]
 AREAS = load_areas()
 CLOCK = LocalClock(ZoneInfo("Asia/Ho_Chi_Minh"))
 RULESETS = load_rulesets(None)
-CROSSING = {"venue-marks": venue.take_marks, VISITS: proximity.take_visits, CASE_VISITS: proximity.take_case_visits}
+CROSSING: dict[str, Any] = {
+    "venue-marks": venue.take_marks,
+    VISITS: proximity.take_visits,
+    CASE_VISITS: proximity.take_case_visits,
+}
 """What goes from the person room to the venue room."""
+PERSONS: dict[str, Any] = {
+    person.SCANS: person.take_scans,
+    cases.CASES: cases.take_cases,
+    erasure.ERASURES: erasure.take_erasures,
+}
+"""What comes to the person room, beside the register."""
 DAY_MS = 86_400_000
 KEYS: dict[str, tuple[str, ...]] = {
     "enriched": ("person_id", "scan_id"),
@@ -115,7 +125,9 @@ class Pipeline:
                 self.directory.put(event)
                 self.register_ms = max(self.register_ms, record.timestamp)
             if records:
-                self._commit("person", room, person.take_venues(room, self._number("person", room), records, AREAS))
+                state = self.person_states[room.partition]
+                step = person.take_venues(room, self._number("person", room), records, state, AREAS)
+                self._commit("person", room, step)
         for room, state in zip(self.rooms, self.person_states, strict=True):
             waits = waiting.waiting_for(None, state, 1_000_000)
             if waits:
@@ -125,25 +137,25 @@ class Pipeline:
                 self._commit("person", room, step)
 
     def run(self, cut: Cut) -> None:
-        """Takes everything in ``scans``, ``cases`` and what crosses, in batches of the sizes that ``cut`` gives."""
+        """Takes everything in the persons' topics and what crosses, in batches of the sizes that ``cut`` gives."""
         moved = True
         while moved:
             moved = False
             for room in self.rooms:
-                p = room.partition
-                person_state, venue_state = self.person_states[p], self.venue_states[p]
-                for records in _batches(self._fresh("scans", p), cut):
-                    number = self._number("person", room)
-                    self._commit("person", room, person.take_scans(room, number, records, person_state, self.directory))
-                    moved = True
-                for records in _batches(self._fresh("cases", p), cut):
-                    number = self._number("person", room)
-                    self._commit("person", room, cases.take_cases(room, number, records, person_state))
-                    moved = True
-                for topic, take in CROSSING.items():
-                    for records in _batches(self._fresh(topic, p), cut):
-                        self._commit("venue", room, take(room, self._number("venue", room), records, venue_state))
+                for topic in (*PERSONS, *CROSSING):
+                    for records in _batches(self._fresh(topic, room.partition), cut):
+                        self._take(topic, room, records)
                         moved = True
+
+    def _take(self, topic: str, room: RoomPartition, records: list[Record]) -> None:
+        name = "venue" if topic in CROSSING else "person"
+        state = (self.venue_states if topic in CROSSING else self.person_states)[room.partition]
+        number = self._number(name, room)
+        if topic == person.SCANS:
+            step = person.take_scans(room, number, records, state, self.directory)
+        else:
+            step = (PERSONS | CROSSING)[topic](room, number, records, state)
+        self._commit(name, room, step)
 
     def _fresh(self, topic: str, partition: int) -> list[Record]:
         log = self.logs[topic, partition]
@@ -166,9 +178,9 @@ class Pipeline:
 
     def _deliver(self, message: HeadedMessage) -> None:
         topic, partition, key, value, timestamp_ms, headers = message
-        if topic in (*CROSSING, person.SCANS, cases.CASES):
+        if topic in (*PERSONS, *CROSSING):
             self.produce(topic, key, value, timestamp_ms, partition, headers)
-        if topic not in (person.SCANS, cases.CASES, CASE_VISITS, "venue-marks"):
+        if topic not in (*PERSONS, CASE_VISITS, "venue-marks"):
             self.outputs[topic].append(json.loads(value or b""))
 
     def views(self) -> dict[str, list[Row]]:
@@ -212,7 +224,7 @@ def one_by_one(count: int) -> Iterable[int]:
 def replayed(directory: Path, partitions: int, cut: Cut) -> "Pipeline":
     """A pipeline that took a folder of input files, in the order ``truyvet replay`` does (SPEC §10)."""
     pipeline = Pipeline(partitions)
-    for kinds in ((VENUES,), (SCANS, CASES), (VENUES_LATE,)):
+    for kinds in ((VENUES,), (SCANS, CASES, ERASURES), (VENUES_LATE,)):
         for kind in kinds:
             for number, line in enumerate(read_lines(directory / kind.file_name, kind)):
                 home = number % partitions if line.key is None else BY_KEY

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core import keys, timeline
+from streams.core import held_scans, keys
 from streams.core.directory import NO_ATTRIBUTES
+from streams.core.held_scans import unpack_starts
 from streams.core.packed import StoredScan, scans_of
 from streams.core.step import Step
-from streams.core.timeline import Timeline, unpack_starts
+from streams.core.timeline import Timeline
 from tests.core.pipeline import CLOCK, DAY_MS, MemoryState
 
 PERSON = bytes(range(16))
@@ -34,7 +35,7 @@ def test_a_timeline_is_a_dictionary_with_an_order(
 ) -> None:
     """Adding, finding, accepting and the areas of a day agree with a dictionary, over many steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timeline, "CHUNK_BYTES_MAX", chunk_bytes)
+        patch.setattr(held_scans, "CHUNK_BYTES_MAX", chunk_bytes)
         state = MemoryState()
         model: dict[bytes, StoredScan] = {}
         for number, (offset_ms, area, waiting) in enumerate(rows):
@@ -95,5 +96,5 @@ def test_a_shared_card_costs_what_it_touches() -> None:
     line.settle()
     changes = line.changes()
     assert len(changes) <= 5
-    assert max(len(value or b"") for key, value in changes.items() if key[:1] == b"c") <= 2 * timeline.CHUNK_BYTES_MAX
+    assert max(len(value or b"") for key, value in changes.items() if key[:1] == b"c") <= 2 * held_scans.CHUNK_BYTES_MAX
     assert max(len(value) for key, value in state.data.items()) < 100_000

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core import timeline
+from streams.core import held_scans
 from streams.core.directory import CATEGORY_NAMES
 from streams.core.packed import StoredScan
 from streams.core.step import Step
@@ -47,7 +47,7 @@ def test_any_order_and_split_gives_the_visits_of_all_scans_at_once(
     if rises:
         scans.sort(key=lambda scan: scan.place)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timeline, "CHUNK_BYTES_MAX", chunk_bytes)
+        patch.setattr(held_scans, "CHUNK_BYTES_MAX", chunk_bytes)
         state = MemoryState()
         sent: dict[bytes, Visit] = {}
         accepted: list[StoredScan] = []
@@ -119,7 +119,7 @@ def test_a_shared_card_costs_a_scan_what_it_touches() -> None:
         state.read_bytes = 0
     assert len(sent) == 1
     on_time = [cost for number, cost in enumerate(costs) if number % 10]
-    assert max(on_time[-500:]) <= 4 * timeline.CHUNK_BYTES_MAX
+    assert max(on_time[-500:]) <= 4 * held_scans.CHUNK_BYTES_MAX
 
 
 def test_a_late_scan_is_followed_only_as_far_as_it_matters() -> None:
@@ -137,7 +137,7 @@ def test_a_late_scan_is_followed_only_as_far_as_it_matters() -> None:
     line.add(_scan(999, 501, b"HOTEL", 0, waiting=False), CLOCK)
     were, are = line.settle()
     line.changes()
-    assert state.read_bytes <= 6 * timeline.CHUNK_BYTES_MAX
+    assert state.read_bytes <= 6 * held_scans.CHUNK_BYTES_MAX
     # Of chunks near it the visits may be compared; what differs are the one it cut, itself, and no other.
     assert len(set(are) - set(were)) == 2
     assert len(set(were) - set(are)) == 1

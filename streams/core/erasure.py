@@ -1,0 +1,147 @@
+"""Erasures in the person room (SPEC §8): in one step, all that is a person's of before an instant and what follows.
+
+Those are scans, waiting ones too, cases and dead letters; visits, case visits and exposures follow. What stays is
+the instant itself, in the head of the timeline, by which later arrivals from before it are known. Dead letters may
+stand on any partition, for what is malformed or misrouted stays where it came: so the person's own partition tells
+all others, with a copy of the request under the header ``echo``.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from streams.core import cases, intake, keys, reasons, rejected, wire
+from streams.core.case_visits import Case
+from streams.core.decode import decode_erasure
+from streams.core.inbound import BadEvent, ErasureIn
+from streams.core.room import FUTURE_MS_MAX, RoomPartition
+from streams.core.step import HeadedMessage, InRecord, StateReader, Step, header, newest_ms
+from streams.core.timeline import Timeline
+from streams.core.visit_changes import VisitChanges
+
+ERASURES: Final = "erasures"
+HEADER_ECHO: Final = "echo"
+
+
+def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
+    """One step over a batch of the ``erasures`` topic."""
+    step = Step(number, newest_ms(records))
+    desk = intake.Desk(step, room, ERASURES, state)
+    echoes = [_echo(record) for record in records]
+    own = [record for record, echo in zip(records, echoes, strict=True) if echo is None]
+    requests: dict[str, tuple[ErasureIn, int, bool]] = {}
+    for timed in desk.admit(own, [decode_erasure(record.value) for record in own]):
+        event = timed.event
+        reason, detail = intake.time_fault(event.requested_ms, timed.now_ms, FUTURE_MS_MAX + timed.now_ms)
+        if reason == reasons.IN_FUTURE:
+            step.count("rejected")
+            desk.reject(timed.record, reason=reason, detail=detail)
+            continue
+        _count(step, requests, event, timed.now_ms, state, own=True)
+        requests_of = requests.get(event.person_id)
+        if requests_of is not None and requests_of[0] is event:
+            _tell_others(step, room, timed.record)
+    for record, echo in zip(records, echoes, strict=True):
+        if echo is not None:
+            _count(step, requests, echo, intake.now_of(record), state, own=False)
+    for person_id, (event, now_ms, is_own) in requests.items():
+        _Forgetting(step, room, state, person_id, now_ms).carry_out(event.requested_ms, own=is_own)
+    if sum(step.counts.values()) != len(records):
+        raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
+    return step
+
+
+def _echo(record: InRecord) -> ErasureIn | None:
+    """The request that another partition passes on; None for one that comes from outside."""
+    if not record.headers or header(record.headers, HEADER_ECHO) is None:
+        return None
+    event = decode_erasure(record.value)
+    return None if isinstance(event, BadEvent) else event
+
+
+def _count(
+    step: Step,
+    requests: dict[str, tuple[ErasureIn, int, bool]],
+    event: ErasureIn,
+    now_ms: int,
+    state: StateReader,
+    *,
+    own: bool,
+) -> None:
+    """Notes a request, if none as late as it is known."""
+    known = requests.get(event.person_id)
+    later = known is not None and known[0].requested_ms >= event.requested_ms
+    if later or intake.is_erased(state, event.person_id, event.requested_ms):
+        step.count("superseded")
+        return
+    step.count("accepted")
+    requests[event.person_id] = (event, now_ms, own)
+
+
+def _tell_others(step: Step, room: RoomPartition, record: InRecord) -> None:
+    timestamp_ms = max(record.timestamp, 1)
+    for partition in range(room.partitions):
+        if partition != room.partition:
+            message = HeadedMessage(ERASURES, partition, record.key, record.value, timestamp_ms, [(HEADER_ECHO, b"1")])
+            step.headed.append(message)
+
+
+class _Forgetting:
+    """One person's erasure in one partition."""
+
+    def __init__(self, step: Step, room: RoomPartition, state: StateReader, person_id: str, now_ms: int) -> None:
+        self._step = step
+        self._room = room
+        self._state = state
+        self._person_id = person_id
+        self._person = bytes.fromhex(person_id)
+        self._now_ms = now_ms
+
+    def carry_out(self, until_ms: int, *, own: bool) -> None:
+        """Forgets what is from up to and including ``until_ms``; another partition's person has dead letters only."""
+        state = self._state
+        timeline = Timeline(self._person, state.get(keys.person_head(self._person)), state)
+        gone, were, are = timeline.erase(until_ms, self._room.clock)
+        if own:
+            key, number = self._person_id.encode(), self._step.number
+            for scan in gone:
+                if scan.waiting:
+                    self._step.changes[keys.waiting_scan(scan.code, self._person, scan.scan_id)] = None
+                    self._step.waiting_more -= 1
+                else:
+                    value = wire.erased_scan(scan.scan_id, key, scan.occurred_ms, number)
+                    self._step.emit("enriched", key, value, self._now_ms, self._room.partition)
+            changes = VisitChanges(self._step, self._person_id, self._now_ms, were, are)
+            changes.emit()
+            if timeline.has_cases:
+                kept, dropped = self._erase_cases(until_ms)
+                changes.emit_for(kept, dropped)
+                timeline.note_cases(held=bool(kept))
+        self._erase_rejects(until_ms)
+        self._step.changes |= timeline.changes()
+
+    def _erase_cases(self, until_ms: int) -> tuple[list[Case], list[Case]]:
+        """(the cases that stay, those that are forgotten)."""
+        kept, dropped = [], []
+        for case_id, report in cases.reports(self._person, self._state).items():
+            case = Case(case_id, report.infectious)
+            if report.reported_ms > until_ms:
+                kept.append(case)
+                continue
+            dropped.append(case)
+            self._step.changes[keys.case_report(self._person, case_id.encode())] = None
+            value = wire.erased_case(case_id, self._person_id, self._step.number)
+            self._step.emit("case-states", self._person_id.encode(), value, self._now_ms, self._room.partition)
+        return kept, dropped
+
+    def _erase_rejects(self, until_ms: int) -> None:
+        """Writes the person's rows of ``rejects`` again, without key and payload."""
+        prefix = keys.person_rejects(self._person)
+        for state_key, value in self._state.between(prefix, prefix + b"\xff"):
+            entry = rejected.unpack(value)
+            if entry.event_ms > until_ms:
+                continue
+            status = "resolved" if entry.status == "waiting" else entry.status
+            where = (self._room.topic_prefix + entry.topic, self._room.partition, entry.offset, entry.record_ms)
+            row = wire.reject(*where, None, None, reason=entry.reason, detail=entry.detail, status=status, erased=True)
+            self._step.emit("rejects", None, row, self._now_ms, self._room.partition)
+            self._step.changes[state_key] = None

@@ -1,0 +1,145 @@
+"""Retention in state (SPEC §3, §8): what a partition may let go of, portion by portion, without a word.
+
+A day goes once the newest record timestamp that the partition has seen is past the day's end + retention + 1 day,
+and only while all its inputs are read to their end (which the shell knows): so a backlog wipes nothing. What would
+be compared with what is gone cannot come any more: scans of before the cutoff are ``too_old`` from then on. That is
+also why cells need no longer state than scans: the rows that were emitted stay, and cannot change.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from streams.core import cases, keys, proximity, rejected
+from streams.core.exposures import contact_of
+from streams.core.room import CASE_AGE_MS_MAX, PERSON_ROOM, RoomPartition
+from streams.core.step import StateReader, Step
+from streams.core.timeline import Timeline
+from streams.core.times import DAY_MS
+from streams.core.visits import VISIT_MS_MAX, longest_of_category
+
+_MARGIN_MS: Final = DAY_MS
+
+
+class Cutoffs(NamedTuple):
+    """Up to when things go, epoch ms, each the beginning of a local day."""
+
+    scans_ms: int
+    """Scans, visits, dead letters; and the state of cells."""
+    cases_ms: int
+    """Case reports and erasure marks."""
+
+
+def cutoffs(newest_ms: int, room: RoomPartition) -> Cutoffs:
+    """What a partition may let go of that has seen a record with this timestamp."""
+    return Cutoffs(
+        room.clock.day_start(newest_ms - room.retention_ms - _MARGIN_MS),
+        room.clock.day_start(newest_ms - CASE_AGE_MS_MAX - _MARGIN_MS),
+    )
+
+
+def take_expiry(
+    name: str, room: RoomPartition, number: int, newest_ms: int, after: bytes, state: StateReader
+) -> tuple[Step, bytes | None]:
+    """One portion: what is to go of the keys past ``after`` (at first, empty), and the key to go on after.
+
+    ``name`` is the room's. None as the key: that was all.
+    """
+    sweep = _Sweep(room, Step(number, newest_ms), cutoffs(newest_ms, room), state)
+    portions = sweep.person_room() if name == PERSON_ROOM else sweep.venue_room()
+    if not after:
+        sweep.step.changes[keys.EXPIRED] = keys.pack_expired(sweep.cut.scans_ms)
+    for prefix, (limit, visit) in portions.items():
+        if after[:1] > prefix:
+            continue
+        pairs = state.scan(prefix, limit, after)
+        for key, value in pairs:
+            visit(key, value)
+        sweep.store_case_counts()
+        if pairs:
+            return sweep.step, pairs[-1][0]
+        after = prefix + b"\xff"
+    return sweep.step, None
+
+
+Portion = tuple[int, Callable[[bytes, bytes], None]]
+
+
+class _Sweep:
+    """What one portion drops, by the first letter of its keys (``keys.py``)."""
+
+    def __init__(self, room: RoomPartition, step: Step, cut: Cutoffs, state: StateReader) -> None:
+        self.step = step
+        self.cut = cut
+        self._clock = room.clock
+        self._state = state
+        self._day = room.clock.place(cut.scans_ms)[2]
+        self._fewer: dict[bytes, Counter[int]] = {}
+
+    def person_room(self) -> Mapping[bytes, Portion]:
+        """Keys of the person room that something may have to go of, in key order: how many at a time, and what then."""
+        return {
+            b"a": (5_000, self._day_first),
+            b"h": (5_000, self._day_last),
+            b"m": (5_000, self._ward_hour),
+            b"p": (1_000, self._person),
+            b"r": (5_000, self._reject),
+        }
+
+    def venue_room(self) -> Mapping[bytes, Portion]:
+        """The same of the venue room."""
+        return {
+            b"a": (5_000, self._day_first),
+            b"k": (5_000, self._day_last),
+            b"v": (10_000, self._visit),
+            b"x": (1_000, self._case_visit),
+        }
+
+    def _day_first(self, key: bytes, _: bytes) -> None:
+        if key[1 : 1 + len(self._day)] < self._day:
+            self.step.changes[key] = None
+
+    def _day_last(self, key: bytes, _: bytes) -> None:
+        if key[-len(self._day) :] < self._day:
+            self.step.changes[key] = None
+
+    def _ward_hour(self, key: bytes, _: bytes) -> None:
+        if keys.time_of_key(key[-keys.TIME_KEY_BYTES :]) < self.cut.scans_ms:
+            self.step.changes[key] = None
+
+    def _reject(self, key: bytes, value: bytes) -> None:
+        if rejected.unpack(value).record_ms < self.cut.scans_ms:
+            self.step.changes[key] = None
+
+    def _person(self, key: bytes, value: bytes) -> None:
+        person = key[1:]
+        timeline = Timeline(person, value, self._state)
+        for scan in timeline.expire(self.cut.scans_ms, self._clock):
+            if scan.waiting:
+                self.step.changes[keys.waiting_scan(scan.code, person, scan.scan_id)] = None
+                self.step.waiting_more -= 1
+        if timeline.erased_ms is not None and timeline.erased_ms < self.cut.cases_ms:
+            timeline.drop_mark()
+        if timeline.has_cases:
+            reports = cases.reports(person, self._state)
+            old = [case_id for case_id, report in reports.items() if report.reported_ms < self.cut.cases_ms]
+            self.step.changes |= dict.fromkeys([keys.case_report(person, case_id.encode()) for case_id in old])
+            timeline.note_cases(held=len(old) < len(reports))
+        self.step.changes |= timeline.changes()
+
+    def _visit(self, key: bytes, value: bytes) -> None:
+        visit = contact_of(key, value)
+        if visit.start_ms + longest_of_category(visit.category) < self.cut.scans_ms:
+            self.step.changes[key] = None
+
+    def _case_visit(self, key: bytes, _: bytes) -> None:
+        venue, length, start_ms = keys.split_case_visit(key)
+        if start_ms + VISIT_MS_MAX < self.cut.scans_ms:
+            self.step.changes[key] = None
+            self._fewer.setdefault(venue, Counter())[length] += 1
+
+    def store_case_counts(self) -> None:
+        """Lowers the counts of case visits by those that this portion dropped."""
+        for venue, fewer in self._fewer.items():
+            key = keys.venue_case_count(venue)
+            self.step.changes[key] = proximity.fewer_cases(self._state.get(key), fewer)
