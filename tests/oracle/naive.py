@@ -1,7 +1,8 @@
 """The views of SPEC §9 for one input, worked out event by event with plain dictionaries.
 
 What SPEC leaves to processing order is done in file order: first the register, then scans and cases, then the
-late register as a whole. The effect of erasures is not worked out yet; bad erasures are.
+late register as a whole, and erasures last of all. ``certain`` leaves out what another order may make otherwise
+where somebody was erased: some rejects, and the cells that their scans were in.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from math import inf
 from zoneinfo import ZoneInfo
 
 from schemas.areas import load_areas
+from tests.golden.compare import CELL_KEYS
 from tests.oracle import wire
 from tests.oracle.contacts import RULESETS, Rule, all_exposures
 from tests.oracle.files import Files
@@ -42,7 +44,9 @@ class State:
     accepted: dict[tuple[str, str], Row] = field(default_factory=dict)
     dwell_minutes: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: dict[tuple[str, str], tuple[Object, Row]] = field(default_factory=dict)
-    cases: dict[tuple[str, str], tuple[int, bytes, Object]] = field(default_factory=dict)
+    cases: dict[tuple[str, str], list[tuple[int, bytes, Object]]] = field(default_factory=dict)
+    erased_ms: dict[str, int] = field(default_factory=dict)
+    forgotten: list[Row] = field(default_factory=list)
     rejects: list[Row] = field(default_factory=list)
 
 
@@ -56,6 +60,8 @@ def naive_views(
     """The rows of each table, as ``truyvet replay`` writes them but without part, revision, and bookkeeping.
 
     ``rejects`` counts by reason without resolved rows; ``reject_rows`` names each row, resolved ones too.
+    ``erased`` names whom erasures forget until when; ``forgotten`` and ``forgotten_…`` are the accepted scans that
+    they remove, and the cells of these alone.
     ``rulesets`` are those that a case may name, by name, each as ``contacts.rule`` makes it.
     """
     zone = ZoneInfo(timezone)
@@ -67,10 +73,7 @@ def naive_views(
     for line in _lines(files.cases, wire.case, "reported_at"):
         _case(state, line, rulesets)
     for line in _lines(files.erasures, wire.erasure, "requested_at"):
-        if line.event is None:
-            _reject(state, "erasures", line, line.reason)
-        elif line.event["t"] > line.record_ms + wire.FUTURE_MS:
-            _reject(state, "erasures", line, "in_future")
+        _erasure(state, line)
     _register(state, files.venues_late, parents)
     for identity, (event, reject) in list(state.waiting.items()):
         resolved = _resolve(state, event["venue_id"])
@@ -78,9 +81,10 @@ def naive_views(
             del state.waiting[identity]
             reject["status"] = "resolved"
             _accept(state, event, resolved)
+    _forget(state)
     scans = sorted(state.accepted.values(), key=lambda row: (row["person_id"], row["scan_id"]))
     visits = all_visits(scans, state.dwell_minutes)
-    cases = [state.cases[identity][2] for identity in sorted(state.cases)]
+    cases = [max(reports, key=lambda report: report[:2])[2] for _, reports in sorted(state.cases.items()) if reports]
     return {
         "scans": scans,
         "visits": [visit_row(visit) for visit in visits],
@@ -90,7 +94,29 @@ def naive_views(
         "rejects": _by_reason(state.rejects),
         "reject_rows": state.rejects,
         **_cells(scans, zone),
+        "erased": [{"person_id": who, "until_ms": until_ms} for who, until_ms in sorted(state.erased_ms.items())],
+        "forgotten": state.forgotten,
+        **{f"forgotten_{table}": cells for table, cells in _cells(state.forgotten, zone).items()},
     }
+
+
+# These checks come after SPEC's ``erased``, or may be resolved by an erasure.
+ORDERED_REASONS = ("erased", "unknown_venue", "conflicting_duplicate", "unknown_ruleset", "schema_violation")
+
+
+def certain(views: Views, table: str, rows: list[Row]) -> list[Row]:
+    """Of these rows of a table, expected or actual, those that any order of the events behind ``views`` gives.
+
+    Law 1 excepts the cells of erased persons: one that was counted stays, so cells that an erased scan was or may
+    have been in are left out; and where anybody is erased at all, rejects that erasures have to do with.
+    """
+    if table == "rejects":
+        return [row for row in rows if not views["erased"] or row["reason"] not in ORDERED_REASONS]
+    if table not in CELL_KEYS:
+        return rows
+    names = CELL_KEYS[table]
+    left_out = {tuple(row[name] for name in names) for row in views[f"forgotten_{table}"]}
+    return [row for row in rows if tuple(row[name] for name in names) not in left_out]
 
 
 def _lines(lines: Iterable[bytes], judge: Callable[[object], Object], time_field: str) -> Iterator[Line]:
@@ -203,10 +229,7 @@ def _case(state: State, line: Line, rulesets: Mapping[str, Rule]) -> None:
         return
     whole = {name: value for name, value in line.whole.items() if name != "_ts"}
     canonical = dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    identity = (event["case_id"], event["person_id"])
-    report = (event["t"], canonical, event)
-    if identity not in state.cases or state.cases[identity][:2] < report[:2]:
-        state.cases[identity] = report
+    state.cases.setdefault((event["case_id"], event["person_id"]), []).append((event["t"], canonical, event))
 
 
 def _confirmed_reason(event: Object, rulesets: Mapping[str, Rule]) -> str:
@@ -217,6 +240,34 @@ def _confirmed_reason(event: Object, rulesets: Mapping[str, Rule]) -> str:
     begins = anchored or event["infectious_from"] is not None
     ends = anchored or event["infectious_to"] is not None or event["isolated_at"] is not None
     return "" if begins and ends else "schema_violation"
+
+
+def _erasure(state: State, line: Line) -> None:
+    event = line.event
+    if event is None:
+        _reject(state, "erasures", line, line.reason)
+    elif event["t"] > line.record_ms + wire.FUTURE_MS:
+        _reject(state, "erasures", line, "in_future")
+    else:
+        before_ms = state.erased_ms.get(event["person_id"], event["t"])
+        state.erased_ms[event["person_id"]] = max(before_ms, event["t"])
+
+
+def _forget(state: State) -> None:
+    """Removes what erasures cover: scans, waiting ones too, and every report of a case (SPEC §8)."""
+
+    def is_erased(person_id: str, instant_ms: int) -> bool:
+        return person_id in state.erased_ms and instant_ms <= state.erased_ms[person_id]
+
+    for identity, row in list(state.accepted.items()):
+        if is_erased(identity[0], wire.instant(row["occurred_at"])):
+            state.forgotten.append(state.accepted.pop(identity))
+    for identity, (event, reject) in list(state.waiting.items()):
+        if is_erased(identity[0], event["t"]):
+            del state.waiting[identity]
+            reject["status"] = "resolved"
+    for (_, person_id), reports in state.cases.items():
+        reports[:] = [report for report in reports if not is_erased(person_id, report[0])]
 
 
 def _case_row(event: Object) -> Row:

@@ -12,13 +12,13 @@ from tests.oracle.contacts import rule
 from tests.oracle.files import Files
 from tests.oracle.naive import naive_views
 
-WITHOUT_ERASURES = sorted(path for path in DATA.iterdir() if path.is_dir() and not path.name.startswith("16"))
+GOLDEN = sorted(path for path in DATA.iterdir() if path.is_dir())
 
 
-@pytest.mark.parametrize("case", WITHOUT_ERASURES, ids=lambda path: path.name)
-@pytest.mark.parametrize("table", ["visits", "exposures"])
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda path: path.name)
+@pytest.mark.parametrize("table", ["scans", "visits", "cases", "exposures"])
 def test_golden_rows(case: Path, table: str) -> None:
-    """Every golden visit and exposure, and no other."""
+    """Every golden scan, visit, case and exposure, and no other."""
     views = naive_views(Files.read(case / "in"))
     assert compare_rows(table, read_rows(case / "expected" / f"{table}.jsonl"), views[table]) == []
 
