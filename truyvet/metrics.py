@@ -94,6 +94,16 @@ COMMIT_SECONDS = _histogram(
 )
 STEP_RECORDS = _histogram("step_records", "records", ("room",), "Records taken by one step.", RECORDS_BUCKETS)
 STATE_KEYS_WRITTEN = _counter("state_keys_written_total", "keys", ("room",), "State keys written to the changelog.")
+EXPIRED_KEYS = _counter(
+    "expired_keys_total", "keys", ("room",), "State keys changed or deleted because their time was over."
+)
+EXPIRY_SECONDS = _histogram(
+    "expiry_seconds",
+    "seconds",
+    ("room",),
+    "Time to look through one portion of the state for what is too old.",
+    SECONDS_BUCKETS,
+)
 STATE_BYTES = _gauge("state_bytes", "bytes", ("room", "partition"), "Size of a room partition's store on disk.")
 REGISTER_VENUES = _gauge("register_venues", "venues", (), "Venues in this process's directory of the register.")
 ROWS_STORED = _counter("rows_stored_total", "rows", ("table",), "Rows that ClickHouse acknowledged.")

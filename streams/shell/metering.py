@@ -4,6 +4,8 @@ from streams.core.step import Step
 from truyvet.metrics import (
     COMMIT_SECONDS,
     DUPLICATES,
+    EXPIRED_KEYS,
+    EXPIRY_SECONDS,
     RECORDS_IN,
     RECORDS_OUT,
     REJECTS,
@@ -17,6 +19,12 @@ def computed(room: str, records: int, seconds: float) -> None:
     """A step was computed."""
     STEP_SECONDS.labels(room).observe(seconds)
     STEP_RECORDS.labels(room).observe(records)
+
+
+def expired(room: str, keys: int, seconds: float) -> None:
+    """A portion of the state was looked through for what is too old."""
+    EXPIRED_KEYS.labels(room).inc(keys)
+    EXPIRY_SECONDS.labels(room).observe(seconds)
 
 
 def committed(room: str, topic: str | None, records: int, step: Step, seconds: float) -> None:

@@ -78,6 +78,7 @@ class Rooms:
         self._tasks: set[asyncio.Task[None]] = set()
         self._room_of = {settings.topic(topic): (room, topic) for room, topics in TOPICS.items() for topic in topics}
         self._to_look: set[Runner] = set()
+        self._expiring: set[Runner] = set()
         self._closed = False
         self.generation = -1
 
@@ -269,6 +270,22 @@ class Rooms:
             if not runner.idle_for_good:
                 await runner.look_at_waiting(everything=everything)
 
+    async def _expire(self, runner: Runner) -> None:
+        try:
+            await runner.expire(lambda: self._at_end(runner))
+        finally:
+            self._expiring.discard(runner)
+
+    def _lag(self, runner: Runner, topic: str) -> int | None:
+        """Records of an input that are there and not settled; None as long as the broker has not said where it ends."""
+        tp = TP(self._settings.topic(topic), runner.room.partition)
+        end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
+        return None if end is None else max(0, end - self._read_to(tp, runner.committed.get(topic, 0)))
+
+    def _at_end(self, runner: Runner) -> bool:
+        """Whether all inputs of a room are read to their end."""
+        return all(self._lag(runner, topic) == 0 for topic in TOPICS[runner.name])
+
     def _spawn(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
@@ -302,11 +319,12 @@ class Rooms:
         lag_in_all = 0
         for (_, partition), runner in self._runners.items():
             for topic in TOPICS[runner.name]:
-                tp = TP(self._settings.topic(topic), partition)
-                end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
-                lag = max(0, (end or 0) - self._read_to(tp, runner.committed.get(topic, 0)))
+                lag = self._lag(runner, topic) or 0
                 LAG_RECORDS.labels(topic, str(partition)).set(lag)
                 lag_in_all += lag
+            if runner.may_expire and runner not in self._expiring and not self._settings.restating:
+                self._expiring.add(runner)
+                self._spawn(self._expire(runner))
             STATE_BYTES.labels(runner.name, str(partition)).set(runner.size_bytes())
         return lag_in_all
 

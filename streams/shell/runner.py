@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from streams.core import person, waiting
+from streams.core import expiry, person, waiting
 from streams.core.keys import META, STATE_VERSION
 from streams.core.room import RoomPartition
 from streams.core.step import Step
+from streams.core.times import format_ms
 from streams.shell import metering
 from streams.shell.register import Register
 from streams.shell.restore import log_consumer, restore, watermarks
@@ -78,6 +79,9 @@ class Runner:
         self._on_lost = on_lost
         self._step = 0
         self._waiting = 0
+        self._newest_ms = 0
+        self._expired_ms = 0
+        self._sweep: tuple[int, bytes] | None = None
         self._slots = asyncio.Semaphore(STEPS_IN_FLIGHT_MAX)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._position_at = 0.0
@@ -115,6 +119,8 @@ class Runner:
             self.next = dict(known["next"])
             self._step = known["step"]
             self._waiting = known["waiting"]
+            self._newest_ms = known["newest"]
+            self._expired_ms = known["expired"]
         self.committed = dict(self.next)
         self._position = self._store.position
         self._position_consumer = log_consumer(self._settings)
@@ -164,7 +170,10 @@ class Runner:
         self._step += 1
         step = compute(self._step, self._store)
         self._waiting += step.waiting_more
+        if topic is not None:
+            self._newest_ms = max(self._newest_ms, step.timestamp_ms)
         known = {"version": STATE_VERSION, "step": self._step, "waiting": self._waiting, "next": self.next}
+        known |= {"newest": self._newest_ms, "expired": self._expired_ms}
         meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
         step.changes[META] = meta
         self._store.apply(step.changes)
@@ -224,6 +233,42 @@ class Runner:
                     lambda: None,
                 )
         await self.idle()
+
+    # Retention.
+
+    @property
+    def may_expire(self) -> bool:
+        """Whether a further day, or the rest of one that was begun, may go once all inputs are read to their end."""
+        return self._sweep is not None or expiry.cutoffs(self._newest_ms, self.room).scans_ms > self._expired_ms
+
+    async def expire(self, at_end: Callable[[], bool]) -> None:
+        """Lets go of what has become too old, portion by portion, as long as ``at_end`` says that no input waits."""
+        if self._sweep is None:
+            self._sweep = (self._newest_ms, b"")
+        newest_ms, after = self._sweep
+        following: bytes | None = after
+        while following is not None:
+            async with self.lock:
+                await self.idle()
+                if self.idle_for_good or not at_end():
+                    return
+                following = await self._expire_portion(newest_ms, following)
+            if following is not None:
+                self._sweep = (newest_ms, following)
+            await asyncio.sleep(0)
+        self._sweep = None
+        self._expired_ms = expiry.cutoffs(newest_ms, self.room).scans_ms
+        log.info("a day has expired", part=self.part, until=format_ms(self._expired_ms))
+
+    async def _expire_portion(self, newest_ms: int, after: bytes) -> bytes | None:
+        """One portion, as a step where something goes; returns where to go on."""
+        began = time.perf_counter()
+        step, following = expiry.take_expiry(self.name, self.room, self._step + 1, newest_ms, after, self._store)
+        metering.expired(self.name, len(step.changes), time.perf_counter() - began)
+        if step.changes:
+            await self._slots.acquire()
+            self._compute(None, 0, lambda _number, _state: step, lambda: None)
+        return following
 
     # The commit thread.
 

@@ -5,7 +5,7 @@ those that ``truyvet replay`` writes.
 """
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from producers.lines import CASES, ERASURES, SCANS, VENUES, VENUES_LATE, read_lines
 from schemas.areas import load_areas
-from streams.core import cases, erasure, person, proximity, venue, waiting
+from streams.core import cases, erasure, expiry, person, proximity, venue, waiting
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.decode import decode_venue
 from streams.core.directory import Directory
@@ -61,6 +61,7 @@ class MemoryState:
 
     def __init__(self) -> None:
         self.data: dict[bytes, bytes] = {}
+        self._sorted: list[bytes] | None = None
 
     def get(self, key: bytes) -> bytes | None:
         return self.data.get(key)
@@ -68,14 +69,23 @@ class MemoryState:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.data.get(key) for key in keys]
 
+    def _keys(self) -> list[bytes]:
+        if self._sorted is None or len(self._sorted) != len(self.data):
+            self._sorted = sorted(self.data)
+        return self._sorted
+
     def scan(self, prefix: bytes, limit: int, after: bytes = b"") -> list[tuple[bytes, bytes]]:
-        keys = sorted(key for key in self.data if key.startswith(prefix))
-        return [(key, self.data[key]) for key in keys[bisect_right(keys, after) :][:limit]]
+        keys = self._keys()
+        start = max(bisect_left(keys, prefix), bisect_right(keys, after))
+        return [(key, self.data[key]) for key in keys[start : start + limit] if key.startswith(prefix)]
 
     def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
-        return [(key, self.data[key]) for key in sorted(self.data) if first <= key < stop]
+        keys = self._keys()
+        return [(key, self.data[key]) for key in keys[bisect_left(keys, first) : bisect_left(keys, stop)]]
 
     def apply(self, step: Step) -> None:
+        if any(value is None or key not in self.data for key, value in step.changes.items()):
+            self._sorted = None
         for key, value in step.changes.items():
             if value is None:
                 self.data.pop(key, None)
@@ -156,6 +166,23 @@ class Pipeline:
         else:
             step = (PERSONS | CROSSING)[topic](room, number, records, state)
         self._commit(name, room, step)
+
+    def expire(self) -> int:
+        """Lets both rooms go of what is too old, as a worker does at the end of its inputs; the number of portions."""
+        portions = 0
+        for room in self.rooms:
+            for name, states in (("person", self.person_states), ("venue", self.venue_states)):
+                topics = PERSONS if name == "person" else CROSSING
+                newest_ms = max([r.timestamp for topic in topics for r in self.logs[topic, room.partition]], default=0)
+                after: bytes | None = b""
+                while after is not None:
+                    number, state = self._number(name, room), states[room.partition]
+                    step, after = expiry.take_expiry(name, room, number, newest_ms, after, state)
+                    assert not step.outputs, "expiry is silent"
+                    assert not step.headed, "expiry is silent"
+                    self._commit(name, room, step)
+                    portions += 1
+        return portions
 
     def _fresh(self, topic: str, partition: int) -> list[Record]:
         log = self.logs[topic, partition]
