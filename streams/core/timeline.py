@@ -116,7 +116,8 @@ class Timeline(HeldScans):
             self._chunk(FIRST)
             self.floor_ms = unpack_carry(self._carries[FIRST]).closed_ms
         boundary, floor_ms = self._expired_up_to(cutoff_ms)
-        starts = [FIRST] if self._starts is None else [start for start in self._starts if start <= boundary]
+        reach = max(boundary, (cutoff_ms, b""))
+        starts = [FIRST] if self._starts is None else [start for start in self._starts if start <= reach]
         gone: list[StoredScan] = []
         kept: list[StoredScan] = []
         for start in starts:
