@@ -12,7 +12,7 @@ from tests.pipeline.running import run_stack
 
 VIEWS = ("scans", "visits", "cases", "exposures", *CELL_KEYS)
 TABLES = (*VIEWS, "rejects")
-CASES = sorted(path for path in DATA.iterdir() if path.is_dir() and not path.name.startswith("16"))
+CASES = sorted(path for path in DATA.iterdir() if path.is_dir())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
