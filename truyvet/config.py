@@ -59,6 +59,8 @@ class Settings(BaseModel):
     """Folder of rulesets (docs/rulesets.md) beside those shipped, which one of the same name replaces; empty: none."""
     restating: bool = False
     """True in `replay` and the demo: CreateTime on every topic, and nothing expires."""
+    rehearse_expiry: bool = False
+    """With `restating`: lets state go of old days by the records' own timestamps all the same. For rehearsals only."""
 
     # The worker.
     state_dir: Path = Path("var/state")

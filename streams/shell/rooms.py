@@ -20,7 +20,7 @@ from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.inbound import AreaList
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, StateReader, Step
-from streams.core.times import LocalClock
+from streams.core.times import LocalClock, format_ms
 from streams.shell.register import Register
 from streams.shell.runner import Runner
 from streams.shell.transaction import FencedError
@@ -78,6 +78,7 @@ class Rooms:
         self._tasks: set[asyncio.Task[None]] = set()
         self._room_of = {settings.topic(topic): (room, topic) for room, topics in TOPICS.items() for topic in topics}
         self._to_look: set[Runner] = set()
+        self._expires = not settings.restating or settings.rehearse_expiry
         self._expiring: set[Runner] = set()
         self._closed = False
         self.generation = -1
@@ -308,7 +309,9 @@ class Rooms:
                 self._settings.topic(topic): self._read_to(TP(self._settings.topic(topic), partition), offset)
                 for topic, offset in committed.items()
             }
-            rooms[runner.part] = {"next": following, "register": {str(p): o for p, o in runner.register_read.items()}}
+            register = {str(p): o for p, o in runner.register_read.items()}
+            expired = format_ms(runner.expired_ms) if runner.expired_ms else None
+            rooms[runner.part] = {"next": following, "register": register, "expired": expired}
         return {"generation": self.generation, "rooms": rooms}
 
     def _read_to(self, tp: TP, offset: int) -> int:
@@ -322,7 +325,7 @@ class Rooms:
                 lag = self._lag(runner, topic) or 0
                 LAG_RECORDS.labels(topic, str(partition)).set(lag)
                 lag_in_all += lag
-            if runner.may_expire and runner not in self._expiring and not self._settings.restating:
+            if runner.may_expire and runner not in self._expiring and self._expires:
                 self._expiring.add(runner)
                 self._spawn(self._expire(runner))
             STATE_BYTES.labels(runner.name, str(partition)).set(runner.size_bytes())

@@ -70,6 +70,8 @@ class Runner:
         self.register_read: dict[int, int] = {}
         self.generation = -1
         self.lost: BaseException | None = None
+        self.expired_ms = 0
+        """Up to when the partition has let go of what it held; 0 if of nothing yet."""
         self.closed = False
         self.lock = asyncio.Lock()
         self._settings = settings
@@ -80,7 +82,6 @@ class Runner:
         self._step = 0
         self._waiting = 0
         self._newest_ms = 0
-        self._expired_ms = 0
         self._sweep: tuple[int, bytes] | None = None
         self._slots = asyncio.Semaphore(STEPS_IN_FLIGHT_MAX)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -120,7 +121,7 @@ class Runner:
             self._step = known["step"]
             self._waiting = known["waiting"]
             self._newest_ms = known["newest"]
-            self._expired_ms = known["expired"]
+            self.expired_ms = known["expired"]
         self.committed = dict(self.next)
         self._position = self._store.position
         self._position_consumer = log_consumer(self._settings)
@@ -173,7 +174,7 @@ class Runner:
         if topic is not None:
             self._newest_ms = max(self._newest_ms, step.timestamp_ms)
         known = {"version": STATE_VERSION, "step": self._step, "waiting": self._waiting, "next": self.next}
-        known |= {"newest": self._newest_ms, "expired": self._expired_ms}
+        known |= {"newest": self._newest_ms, "expired": self.expired_ms}
         meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
         step.changes[META] = meta
         self._store.apply(step.changes)
@@ -239,7 +240,7 @@ class Runner:
     @property
     def may_expire(self) -> bool:
         """Whether a further day, or the rest of one that was begun, may go once all inputs are read to their end."""
-        return self._sweep is not None or expiry.cutoffs(self._newest_ms, self.room).scans_ms > self._expired_ms
+        return self._sweep is not None or expiry.cutoffs(self._newest_ms, self.room).scans_ms > self.expired_ms
 
     async def expire(self, at_end: Callable[[], bool]) -> None:
         """Lets go of what has become too old, portion by portion, as long as ``at_end`` says that no input waits."""
@@ -257,8 +258,8 @@ class Runner:
                 self._sweep = (newest_ms, following)
             await asyncio.sleep(0)
         self._sweep = None
-        self._expired_ms = expiry.cutoffs(newest_ms, self.room).scans_ms
-        log.info("a day has expired", part=self.part, until=format_ms(self._expired_ms))
+        self.expired_ms = expiry.cutoffs(newest_ms, self.room).scans_ms
+        log.info("a day has expired", part=self.part, until=format_ms(self.expired_ms))
 
     async def _expire_portion(self, newest_ms: int, after: bytes) -> bytes | None:
         """One portion, as a step where something goes; returns where to go on."""
