@@ -76,7 +76,7 @@ def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], st
         if isinstance(judged, tuple):
             reason, detail = judged
             step.count("rejected")
-            desk.reject(timed.record, reason=reason, detail=detail, person=event.person_id, event_ms=event.reported_ms)
+            desk.reject(timed.record, reason=reason, detail=detail, event=event)
             continue
         identity = (event.person_id, event.case_id)
         if identity not in before:

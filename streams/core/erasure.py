@@ -13,6 +13,7 @@ from streams.core import cases, intake, keys, reasons, rejected, wire
 from streams.core.case_visits import Case
 from streams.core.decode import decode_erasure
 from streams.core.inbound import BadEvent, ErasureIn
+from streams.core.partition import partition_of
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import HeadedMessage, InRecord, StateReader, Step, header, newest_ms
 from streams.core.timeline import Timeline
@@ -26,7 +27,7 @@ def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord],
     """One step over a batch of the ``erasures`` topic."""
     step = Step(number, newest_ms(records))
     desk = intake.Desk(step, room, ERASURES, state)
-    echoes = [_echo(record) for record in records]
+    echoes = [_echo(room, record) for record in records]
     own = [record for record, echo in zip(records, echoes, strict=True) if echo is None]
     requests: dict[str, tuple[ErasureIn, int, bool]] = {}
     for timed in desk.admit(own, [decode_erasure(record.value) for record in own]):
@@ -34,7 +35,7 @@ def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord],
         reason, detail = intake.time_fault(event.requested_ms, timed.now_ms, FUTURE_MS_MAX + timed.now_ms)
         if reason == reasons.IN_FUTURE:
             step.count("rejected")
-            desk.reject(timed.record, reason=reason, detail=detail)
+            desk.reject(timed.record, reason=reason, detail=detail, event=event)
             continue
         _count(step, requests, event, timed.now_ms, state, own=True)
         requests_of = requests.get(event.person_id)
@@ -44,18 +45,20 @@ def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord],
         if echo is not None:
             _count(step, requests, echo, intake.now_of(record), state, own=False)
     for person_id, (event, now_ms, is_own) in requests.items():
-        _Forgetting(step, room, state, person_id, now_ms).carry_out(event.requested_ms, own=is_own)
+        _Forgetting(desk, person_id, now_ms).carry_out(event.requested_ms, own=is_own)
     if sum(step.counts.values()) != len(records):
         raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
     return step
 
 
-def _echo(record: InRecord) -> ErasureIn | None:
-    """The request that another partition passes on; None for one that comes from outside."""
+def _echo(room: RoomPartition, record: InRecord) -> ErasureIn | None:
+    """The request that the person's own partition passes on; None for one that comes from outside."""
     if not record.headers or header(record.headers, HEADER_ECHO) is None:
         return None
     event = decode_erasure(record.value)
-    return None if isinstance(event, BadEvent) else event
+    if isinstance(event, BadEvent) or partition_of(event.person_id.encode(), room.partitions) == room.partition:
+        return None
+    return event
 
 
 def _count(
@@ -88,10 +91,11 @@ def _tell_others(step: Step, room: RoomPartition, record: InRecord) -> None:
 class _Forgetting:
     """One person's erasure in one partition."""
 
-    def __init__(self, step: Step, room: RoomPartition, state: StateReader, person_id: str, now_ms: int) -> None:
-        self._step = step
-        self._room = room
-        self._state = state
+    def __init__(self, desk: intake.Desk, person_id: str, now_ms: int) -> None:
+        self._desk = desk
+        self._step = desk.step
+        self._room = desk.room
+        self._state = desk.state
         self._person_id = person_id
         self._person = bytes.fromhex(person_id)
         self._now_ms = now_ms
@@ -136,12 +140,12 @@ class _Forgetting:
     def _erase_rejects(self, until_ms: int) -> None:
         """Writes the person's rows of ``rejects`` again, without key and payload."""
         prefix = keys.person_rejects(self._person)
-        for state_key, value in self._state.between(prefix, prefix + b"\xff"):
-            entry = rejected.unpack(value)
+        held = [rejected.unpack(value) for _, value in self._state.between(prefix, prefix + b"\xff")]
+        for entry in (*held, *self._desk.noted[self._person]):
             if entry.event_ms > until_ms:
                 continue
             status = "resolved" if entry.status == "waiting" else entry.status
             where = (self._room.topic_prefix + entry.topic, self._room.partition, entry.offset, entry.record_ms)
             row = wire.reject(*where, None, None, reason=entry.reason, detail=entry.detail, status=status, erased=True)
             self._step.emit("rejects", None, row, self._now_ms, self._room.partition)
-            self._step.changes[state_key] = None
+            self._step.changes[entry.key(self._person)] = None

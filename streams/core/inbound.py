@@ -61,6 +61,11 @@ class ScanIn(msgspec.Struct, gc=False):
     occurred_ms: _Instant = msgspec.field(name="occurred_at")
     source: Source
 
+    @property
+    def event_ms(self) -> int:
+        """The event's own time."""
+        return self.occurred_ms
+
 
 class VenueIn(msgspec.Struct, gc=False):
     """One version of a venue."""
@@ -97,12 +102,22 @@ class CaseIn(msgspec.Struct, gc=False):
     canonical: bytes
     """Canonical JSON of the whole report without ``_ts``: of reports at one time, the largest counts."""
 
+    @property
+    def event_ms(self) -> int:
+        """The event's own time."""
+        return self.reported_ms
+
 
 class ErasureIn(msgspec.Struct, gc=False):
     """A request to forget a person."""
 
     person_id: str
     requested_ms: int
+
+    @property
+    def event_ms(self) -> int:
+        """The event's own time."""
+        return self.requested_ms
 
 
 class BadEvent(msgspec.Struct, frozen=True):

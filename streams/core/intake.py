@@ -6,6 +6,7 @@ judged alone. What fails becomes a row of ``rejects`` or goes on to its own part
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -28,10 +29,12 @@ ORIGIN_BYTES_MAX = 1024
 
 
 class PersonEvent(Protocol):
-    """A decoded event that belongs to a person."""
+    """A decoded event that belongs to a person, and its own time."""
 
     @property
     def person_id(self) -> str: ...
+    @property
+    def event_ms(self) -> int: ...
 
 
 E = TypeVar("E", bound=PersonEvent)
@@ -71,6 +74,8 @@ class Desk:
         self.room = room
         self.topic = topic
         self.state = state
+        self.noted: dict[bytes, list[RejectEntry]] = defaultdict(list)
+        """What this step adds to the rows remembered under a person (16 bytes)."""
 
     def reject(
         self,
@@ -79,17 +84,17 @@ class Desk:
         reason: str,
         detail: str,
         status: str = "open",
-        person: str | None = None,
-        event_ms: int | None = None,
+        event: PersonEvent | None = None,
     ) -> None:
         """Writes the record's row of ``rejects``; bare where its person asked to forget what it tells of.
 
-        ``person`` and ``event_ms`` are the event's, where it could be read; else its key names the person, and its
-        record timestamp the time.
+        The person and the time are those of the ``event``, where it could be read; else the key names the person,
+        and the record timestamp is the time.
         """
         now_ms = now_of(record)
-        at_ms = now_ms if event_ms is None else event_ms
-        persons = {name for name in (person, _person_of_key(record.key)) if name is not None}
+        at_ms = now_ms if event is None else event.event_ms
+        named = (None if event is None else event.person_id, _person_of_key(record.key))
+        persons = {name for name in named if name is not None}
         bare = reason == reasons.ERASED or any(is_erased(self.state, name, at_ms) for name in persons)
         where = (self.room.topic_prefix + self.topic, self.room.partition, record.offset, now_ms)
         key, payload = (None, None) if bare else (record.key, record.value)
@@ -103,15 +108,16 @@ class Desk:
             for name in persons:
                 entry = RejectEntry(self.topic, record.offset, now_ms, at_ms, reason, detail, status)
                 self.step.changes[entry.key(bytes.fromhex(name))] = entry.pack()
+                self.noted[bytes.fromhex(name)].append(entry)
 
-    def forward(self, record: InRecord, home: int) -> None:
+    def forward(self, record: InRecord, event: PersonEvent, home: int) -> None:
         """Sends a record on to the partition of its key, or rejects it where that was tried often enough."""
         step = self.step
         hops = _number(header(record.headers, HEADER_HOPS)) or 0
         if hops >= HOPS_MAX:
             step.count("rejected")
             detail = f"on partition {self.room.partition} after {hops} hops; its key belongs to {home}"
-            self.reject(record, reason=reasons.MISROUTED, detail=detail)
+            self.reject(record, reason=reasons.MISROUTED, detail=detail, event=event)
             return
         step.count("forwarded")
         headers = [(HEADER_HOPS, b"%d" % (hops + 1)), (HEADER_FIRST_TS, b"%d" % now_of(record))]
@@ -132,13 +138,13 @@ class Desk:
             if record.key != key:
                 self.step.count("rejected")
                 detail = "the record has no key" if record.key is None else "the record's key is not its person_id"
-                self.reject(record, reason=reasons.KEY_MISMATCH, detail=detail, person=event.person_id)
+                self.reject(record, reason=reasons.KEY_MISMATCH, detail=detail, event=event)
                 continue
             passed.append((event, record, key))
         homes = partitions_of_persons([key for _, _, key in passed], self.room.partitions).tolist() if passed else []
         for (event, record, _), home in zip(passed, homes, strict=True):
             if home != self.room.partition:
-                self.forward(record, home)
+                self.forward(record, event, home)
             else:
                 yield Timed(event, record, now_of(record))
 

@@ -68,15 +68,7 @@ class _Batch:
 
     def reject(self, timed: intake.Timed[ScanIn], reason: str, detail: str, status: str = "open") -> None:
         """Writes the row of ``rejects`` of a scan that could be read."""
-        event = timed.event
-        self.desk.reject(
-            timed.record,
-            reason=reason,
-            detail=detail,
-            status=status,
-            person=event.person_id,
-            event_ms=event.occurred_ms,
-        )
+        self.desk.reject(timed.record, reason=reason, detail=detail, status=status, event=timed.event)
 
     def accept(self, person: str, scan: StoredScan, areas: set[bytes], now_ms: int) -> None:
         """Emits an accepted scan and counts it; ``areas`` are those its person counted in on that day before."""
