@@ -7,11 +7,12 @@ also why cells need no longer state than scans: the rows that were emitted stay,
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from streams.core import cases, keys, proximity, rejected
 from streams.core.exposures import contact_of
+from streams.core.held_scans import may_hold_older
 from streams.core.room import CASE_AGE_MS_MAX, PERSON_ROOM, RoomPartition
 from streams.core.step import StateReader, Step
 from streams.core.timeline import Timeline
@@ -19,6 +20,8 @@ from streams.core.times import DAY_MS
 from streams.core.visits import VISIT_MS_MAX, longest_of_category
 
 _MARGIN_MS: Final = DAY_MS
+PORTION_KEYS = 2_000
+"""Keys that one portion looks at: some ten milliseconds, between which what comes in is taken."""
 
 
 class Cutoffs(NamedTuple):
@@ -46,23 +49,34 @@ def take_expiry(
     ``name`` is the room's. None as the key: that was all.
     """
     sweep = _Sweep(room, Step(number, newest_ms), cutoffs(newest_ms, room), state)
-    portions = sweep.person_room() if name == PERSON_ROOM else sweep.venue_room()
     if not after:
         sweep.step.changes[keys.EXPIRED] = keys.pack_expired(sweep.cut.scans_ms)
-    for prefix, (limit, visit) in portions.items():
-        if after[:1] > prefix:
+    for portion in sweep.person_room() if name == PERSON_ROOM else sweep.venue_room():
+        if after[:1] > portion.tag:
             continue
-        pairs = state.scan(prefix, limit, after)
+        pairs = state.scan(portion.tag, PORTION_KEYS, after)
         for key, value in pairs:
-            visit(key, value)
+            if portion.stop is not None and key >= portion.stop:
+                pairs = []
+                break
+            portion.drop(key, value)
         sweep.store_case_counts()
-        if pairs:
-            return sweep.step, pairs[-1][0]
-        after = prefix + b"\xff"
+        if len(pairs) == PORTION_KEYS:
+            return sweep.step, portion.onward(pairs[-1][0])
+        after = portion.tag + b"\xff"
     return sweep.step, None
 
 
-Portion = tuple[int, Callable[[bytes, bytes], None]]
+class _Portion(NamedTuple):
+    """Keys of one tag (``keys.py``) of which something may have to go."""
+
+    tag: bytes
+    drop: Callable[[bytes, bytes], object]
+    """Drops what is too old of a key and value."""
+    stop: bytes | None = None
+    """From this key on nothing is too old."""
+    onward: Callable[[bytes], bytes] = lambda key: key
+    """The key to go on after; farther than the last one where what follows it cannot be too old."""
 
 
 class _Sweep:
@@ -76,42 +90,35 @@ class _Sweep:
         self._day = room.clock.place(cut.scans_ms)[2]
         self._fewer: dict[bytes, Counter[int]] = {}
 
-    def person_room(self) -> Mapping[bytes, Portion]:
-        """Keys of the person room that something may have to go of, in key order: how many at a time, and what then."""
-        return {
-            b"a": (5_000, self._day_first),
-            b"h": (5_000, self._day_last),
-            b"m": (5_000, self._ward_hour),
-            b"p": (1_000, self._person),
-            b"r": (5_000, self._reject),
-        }
+    def person_room(self) -> Sequence[_Portion]:
+        """What the person room may have to let go of, in key order."""
+        return (
+            _Portion(b"a", self._drop, b"a" + self._day),
+            _Portion(b"h", self._drop, b"h" + self._day),
+            _Portion(b"m", self._drop, keys.ward_hour(b"", self.cut.scans_ms)),
+            _Portion(b"p", self._person),
+            _Portion(b"r", self._reject),
+        )
 
-    def venue_room(self) -> Mapping[bytes, Portion]:
-        """The same of the venue room."""
-        return {
-            b"a": (5_000, self._day_first),
-            b"k": (5_000, self._day_last),
-            b"v": (10_000, self._visit),
-            b"x": (1_000, self._case_visit),
-        }
+    def venue_room(self) -> Sequence[_Portion]:
+        """What the venue room may have to let go of, in key order."""
+        return (
+            _Portion(b"a", self._drop, b"a" + self._day),
+            _Portion(b"k", self._drop, b"k" + self._day),
+            _Portion(b"v", self._visit, onward=self._past_young_visits),
+            _Portion(b"x", self._case_visit),
+        )
 
-    def _day_first(self, key: bytes, _: bytes) -> None:
-        if key[1 : 1 + len(self._day)] < self._day:
-            self.step.changes[key] = None
-
-    def _day_last(self, key: bytes, _: bytes) -> None:
-        if key[-len(self._day) :] < self._day:
-            self.step.changes[key] = None
-
-    def _ward_hour(self, key: bytes, _: bytes) -> None:
-        if keys.time_of_key(key[-keys.TIME_KEY_BYTES :]) < self.cut.scans_ms:
-            self.step.changes[key] = None
+    def _drop(self, key: bytes, _: bytes) -> None:
+        self.step.changes[key] = None
 
     def _reject(self, key: bytes, value: bytes) -> None:
         if rejected.unpack(value).record_ms < self.cut.scans_ms:
             self.step.changes[key] = None
 
     def _person(self, key: bytes, value: bytes) -> None:
+        if not may_hold_older(value, self.cut.scans_ms):
+            return
         person = key[1:]
         timeline = Timeline(person, value, self._state)
         for scan in timeline.expire(self.cut.scans_ms, self._clock):
@@ -128,9 +135,16 @@ class _Sweep:
         self.step.changes |= timeline.changes()
 
     def _visit(self, key: bytes, value: bytes) -> None:
-        visit = contact_of(key, value)
-        if visit.start_ms + longest_of_category(visit.category) < self.cut.scans_ms:
-            self.step.changes[key] = None
+        start_ms, _ = keys.split_venue_visit(key)
+        if start_ms < self.cut.scans_ms:
+            visit = contact_of(key, value)
+            if start_ms + longest_of_category(visit.category) < self.cut.scans_ms:
+                self.step.changes[key] = None
+
+    def _past_young_visits(self, key: bytes) -> bytes:
+        """Visits of a venue and class are in the order of their time: after a young one come only younger ones."""
+        start_ms, _ = keys.split_venue_visit(key)
+        return keys.after_class(key) if start_ms >= self.cut.scans_ms else key
 
     def _case_visit(self, key: bytes, _: bytes) -> None:
         venue, length, start_ms = keys.split_case_visit(key)

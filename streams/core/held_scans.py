@@ -68,6 +68,15 @@ def erased_of(head: bytes) -> int | None:
     return _TIME.unpack_from(head, 1)[0] if head[0] & _IS_ERASED else None
 
 
+def may_hold_older(head: bytes, than_ms: int) -> bool:
+    """Whether a head may hold anything that can expire: a look at its first scan, without unpacking it."""
+    flags = head[0]
+    if flags & ~_HAS_FLOOR or len(head) <= 1 + _SHORT.size:
+        return True
+    at = 1 + (_TIME.size if flags & _HAS_FLOOR else 0) + _SHORT.size
+    return bool(flags & _HAS_FLOOR) or int(_TIME.unpack_from(head, at)[0]) < than_ms
+
+
 def _with_length(value: bytes) -> bytes:
     return _LENGTH.pack(len(value)) + value
 

@@ -8,10 +8,10 @@ tag   key after the tag                            value
 ``i`` person, scan_id                              what a scan of a long timeline says
 ``d`` person, local day                            areas a long timeline counted on that day
 ``w`` venue code, NUL, person (16), scan_id        a scan that waits for its venue (``waiting.py``)
-``m`` ward, hour                                   ward_minute cells of one hour (``cells.py``)
-``h`` venue_id, NUL, local day                     venue_hour cells and marked areas of one day
+``m`` hour, ward                                   ward_minute cells of one hour (``cells.py``)
+``h`` local day, venue_id                          venue_hour cells and marked areas of one day
 ``a`` local day, level, code                       area_day cell
-``k`` venue_id, NUL, local day                     areas marked for a venue (venue room)
+``k`` local day, venue_id                          areas marked for a venue (venue room)
 ``s`` person (16), case_id                         the report that counts of a case (``cases.py``)
 ``r`` person (16), topic, NUL, offset (8)          a row of rejects that names the person (``rejected.py``)
 ``v`` venue_id, NUL, length class, start, visit    a visit at a venue (``proximity.py``; venue room)
@@ -20,6 +20,7 @@ tag   key after the tag                            value
 ``y`` venue_id                                     how many case visits of each class a venue holds
 ``!`` name                                         the room's own records: input offsets, version
 ===== ============================================ ==================================================
+What counts a day begins with it, so that an expired day is a range of keys.
 """
 
 import struct
@@ -99,12 +100,12 @@ def split_waiting(key: bytes) -> tuple[bytes, bytes, bytes]:
 
 def ward_hour(ward: bytes, hour_ms: int) -> bytes:
     """Key of a ward's minutes within one local hour."""
-    return b"m" + ward + time_key(hour_ms)
+    return b"m" + time_key(hour_ms) + ward
 
 
 def venue_day(venue: bytes, day: bytes) -> bytes:
     """Key of a venue's hours within one local day."""
-    return b"h" + venue + b"\0" + day
+    return b"h" + day + venue
 
 
 def area_day(day: bytes, level: bytes, code: bytes) -> bytes:
@@ -114,7 +115,7 @@ def area_day(day: bytes, level: bytes, code: bytes) -> bytes:
 
 def venue_marks(venue: bytes, day: bytes) -> bytes:
     """Key of the areas marked for a venue on a local day, in the venue room."""
-    return b"k" + venue + b"\0" + day
+    return b"k" + day + venue
 
 
 def person_rejects(person: bytes) -> bytes:
@@ -172,3 +173,9 @@ def split_case_visit(key: bytes) -> tuple[bytes, int, int]:
     """(venue_id, length class, start_ms) of the key of a case visit."""
     end = key.index(b"\0", 1)
     return key[1:end], key[end + 1], time_of_key(key[end + 2 : end + 2 + TIME_KEY_BYTES])
+
+
+def after_class(key: bytes) -> bytes:
+    """After all keys of the venue and class of a visit's key."""
+    at = key.index(b"\0") + 2
+    return key[:at] + b"\xff" * (TIME_KEY_BYTES + 1)

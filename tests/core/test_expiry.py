@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core import held_scans
+from streams.core import expiry, held_scans
 from streams.core.keys import EXPIRED, expired_of
 from streams.core.packed import StoredScan
 from streams.core.step import Step
@@ -141,6 +141,17 @@ def test_months_with_and_without_expiry_give_the_same_rows() -> None:
         assert sizes[-1][tag] <= 1.2 * max(sizes[day][tag] for day in range(32, 40)) < grown[-1][tag], tag
     assert sizes[-1][b"s"] <= 1.3 * max(sizes[day][b"s"] for day in range(92, 100)) < grown[-1][b"s"]
     assert kept.views()["exposures"], "months without an exposure prove little"
+
+
+def test_portions_of_any_size_let_go_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few keys a portion looks at, the state ends the same."""
+    whole_state = [state.data for state in _states(_months(45, expires=True)[0])]
+    monkeypatch.setattr(expiry, "PORTION_KEYS", 7)
+    assert [state.data for state in _states(_months(45, expires=True)[0])] == whole_state
+
+
+def _states(pipeline: Pipeline) -> list[MemoryState]:
+    return [*pipeline.person_states, *pipeline.venue_states]
 
 
 def test_what_comes_again_after_its_day_has_expired_is_too_old() -> None:
