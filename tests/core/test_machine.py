@@ -154,12 +154,15 @@ class Rooms(RuleBasedStateMachine):
     @rule(target=sent, who=st.sampled_from(PERSONS), requested_at=TIMES)
     def erase(self, who: str, requested_at: str) -> Sent:
         """Up to an instant at or beside those of scans."""
-        return self._send("erasures", who, {"person_id": who, "requested_at": requested_at})
+        return self._erase(who, requested_at)
 
     @rule(target=sent, who=st.sampled_from(PERSONS), seconds=st.sampled_from([-1, 0, 1, 2, 3, 301]))
     def erase_reports(self, who: str, seconds: int) -> Sent:
         """Of all scans, and of some or all reports; or further ahead than may be."""
-        return self.erase(who, instant_text(RECORD_MS + seconds * 1000))
+        return self._erase(who, instant_text(RECORD_MS + seconds * 1000))
+
+    def _erase(self, who: str, requested_at: str) -> Sent:
+        return self._send("erasures", who, {"person_id": who, "requested_at": requested_at})
 
     @rule(copied=sent)
     def copy(self, copied: Sent) -> None:

@@ -1,13 +1,15 @@
 """Small nasty inputs, seeded: few people, few venues, few instants, and whatever SPEC has a word about.
 
 Left out is what SPEC leaves open, so that every input has one right answer: a late venue never fights with
-another late one over a waiting scan, and a venue that waiting scans need is registered late only once.
+another late one over a waiting scan, and a venue that waiting scans need is registered late only once; and nobody is
+erased up to between two instants that one scan_id is told of.
 """
 
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from tests.oracle import hostile
+from tests.oracle.erasures import Erasures
 from tests.oracle.files import Files
 from tests.oracle.making import MIDNIGHT_MS, Event, Instants, Maker
 from tests.oracle.register import CODES, GHOSTS, Register
@@ -28,12 +30,18 @@ def random_input(seed: int, *, order_free: bool = False) -> Files:
     register = Register(rng, order_free=order_free)
     persons = rng.sample(PERSONS, rng.choice([1, 2, 3, 3, 3, 4, 4]))
     instants = Instants(rng, register.events)
+    scans = _Scans(rng, persons, register.venue_ids, instants, order_free=order_free)
+    reports = Reports(rng, persons, instants, order_free=order_free)
     files = Files(
         venues=tuple(register.early()),
-        scans=tuple(_Scans(rng, persons, register.venue_ids, instants, order_free=order_free).lines()),
-        cases=tuple(Reports(rng, persons, instants, order_free=order_free).lines()) if rng.random() < 0.95 else (),
+        scans=tuple(scans.lines()),
+        cases=tuple(reports.lines()) if rng.random() < 0.95 else (),
         venues_late=tuple(register.late()) if rng.random() < 0.7 else (),
     )
+    if rng.random() < 0.5:
+        pasts = {who: [*scans.past(who), *reports.past(who)] for who in PERSONS}
+        erasures = Erasures(rng, pasts, scans.told_twice, order_free=order_free)
+        files = replace(files, erasures=tuple(erasures.lines()))
     return shuffled(files, rng.randrange(2**32)) if order_free else files
 
 
@@ -64,6 +72,12 @@ class _Scans(Maker):
         self.instants = instants
         self.numbers = iter(range(1_000_000))
         self.events: list[Event] = []
+        self.told_twice: set[tuple[str, int]] = set()
+        """(person_id, instant) of scans that a conflicting duplicate puts a millisecond later."""
+
+    def past(self, person_id: str) -> list[int]:
+        """When this person scanned, epoch ms."""
+        return [event["occurred_ms"] for event in self.events if event["person_id"] == person_id]
 
     def lines(self) -> list[bytes]:
         """The lines of ``scans.jsonl``."""
@@ -118,6 +132,7 @@ class _Scans(Maker):
         other = self._scan()
         if name == "occurred_ms":
             other[name] = event[name] + 1
+            self.told_twice.add((event["person_id"], event[name]))
         return self._scan_line(event | {name: other[name]})
 
     def _bad_scan(self) -> bytes:

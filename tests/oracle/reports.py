@@ -18,6 +18,11 @@ class Reports(Maker):
         super().__init__(rng, order_free=order_free)
         self.persons = persons
         self.instants = instants
+        self.events: list[tuple[str, int]] = []
+
+    def past(self, person_id: str) -> list[int]:
+        """When this person's cases were reported, epoch ms."""
+        return [reported_ms for who, reported_ms in self.events if who == person_id]
 
     def lines(self) -> list[bytes]:
         """The lines of ``cases.jsonl``."""
@@ -33,6 +38,7 @@ class Reports(Maker):
 
     def _report(self, case_id: str, person_id: str) -> tuple[Event, int]:
         reported_ms = MIDNIGHT_MS + self.rng.choice([0, 0, 1, DAY_MS])
+        self.events.append((person_id, reported_ms))
         event: Event = {
             "case_id": case_id,
             "person_id": person_id,

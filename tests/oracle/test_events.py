@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_inputs_provoke_visits_and_exposures() -> None:
         files = random_input(seed)
         views = naive_views(files)
         exposures += len(views["exposures"])
-        inputs.update(_met(views) | _taken_back(files, views))
+        inputs.update(_met(views) | _taken_back(files, views) | _forgotten(files, views))
     assert exposures > 1.5 * len(SEEDS)
     shares = {name: inputs[name] / len(SEEDS) for name in SHARES_MIN}
     assert {name: share for name, share in shares.items() if share < SHARES_MIN[name]} == {}
@@ -102,6 +103,15 @@ SHARES_MIN = {
     "visit retracted": 0.3,
     "exposure retracted": 0.15,
     "exposure changed": 0.05,
+    "scan erased": 0.2,
+    "scan after an erasure": 0.15,
+    "waiting scan erased": 0.05,
+    "case erased": 0.1,
+    "case after an erasure": 0.1,
+    "visit erased": 0.2,
+    "visit by erasure": 0.04,
+    "exposure erased": 0.07,
+    "erasure rejected": 0.05,
 }
 
 
@@ -135,6 +145,25 @@ def _taken_back(files: Files, views: Views) -> set[str]:
         if any(now.get(row[key], row) != row for row in before[table]):
             found.add(f"{table[:-1]} changed")
     return found
+
+
+def _forgotten(files: Files, views: Views) -> set[str]:
+    """What erasures remove, leave, and make otherwise."""
+    before = naive_views(replace(files, erasures=()))
+    found = {
+        "waiting scan erased": before["rejects"] != views["rejects"]
+        and any(
+            was["status"] == "waiting" and row["status"] == "resolved"
+            for was, row in zip(before["reject_rows"], views["reject_rows"], strict=False)
+        ),
+        "erasure rejected": any(row["topic"] == "checkin.erasures" for row in views["reject_rows"]),
+        "visit by erasure": any(row not in before["visits"] for row in views["visits"]),
+    }
+    erased = {row["person_id"] for row in views["erased"]}
+    for table in ("scans", "visits", "cases", "exposures"):
+        found[f"{table[:-1]} erased"] = len(before[table]) > len(views[table])
+        found[f"{table[:-1]} after an erasure"] = any(row["person_id"] in erased for row in views[table])
+    return {name for name, holds in found.items() if holds}
 
 
 @pytest.mark.parametrize("seed", range(60))
