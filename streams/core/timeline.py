@@ -11,7 +11,7 @@ from streams.core import packed
 from streams.core.held_scans import FIRST, LAST, HeldScans, Place, accepted_in
 from streams.core.packed import StoredScan, scans_of
 from streams.core.times import LocalClock
-from streams.core.visits import NEVER_MS, START, VISIT_MS_MAX, Visit, all_of, longest_ms, run, unpack_carry
+from streams.core.visits import NEVER_MS, VISIT_MS_MAX, Visit, all_of, longest_ms, run, unpack_carry
 
 
 class Timeline(HeldScans):
@@ -101,7 +101,9 @@ class Timeline(HeldScans):
             self._drop_keys(scans, starts, clock)
         self._blob = self._old = b""
         self._starts = self._old_starts = None
-        self._carry, self.floor_ms, self._in_order = START, NEVER_MS, True
+        # What expired was not asked for where it is later: visits that stay must not move into its time.
+        self.floor_ms = floor.closed_ms if floor.closed_ms > until_ms else NEVER_MS
+        self._carry, self._in_order = self._floor, True
         for scan in scans[len(gone) :]:
             self.add(scan, clock)
         return gone, were, self.settle()[1]

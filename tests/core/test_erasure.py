@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from producers.lines import CASES, ERASURES, SCANS, VENUES, VENUES_LATE, FileKind, Line, read_lines
 from streams.core import held_scans
-from streams.core.step import BY_KEY, Headers
-from tests.core.pipeline import KEYS, MemoryState, Pipeline, whole
+from streams.core.step import BY_KEY, Headers, Step
+from streams.core.timeline import Timeline
+from tests.core.pipeline import CLOCK, KEYS, MemoryState, Pipeline, whole
 from tests.golden.compare import CELL_KEYS, compare_rows
 from tests.oracle import wire
 from tests.oracle.events import random_input, shuffled, tripled
@@ -363,3 +364,32 @@ def test_no_header_erases_without_a_word() -> None:
     pipeline.run(whole)
     assert [row["status"] for row in pipeline.views()["scans"]] == ["erased"]
     assert [row["status"] for row in pipeline.views()["visits"]] == ["retracted"]
+
+
+@pytest.mark.parametrize("chunk_bytes", [60, held_scans.CHUNK_BYTES_MAX])
+@pytest.mark.parametrize(("days", "changed"), [(-40, []), (0, ["active"])])
+def test_an_erasure_of_before_what_expired_changes_no_visit(
+    monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, days: int, changed: list[str]
+) -> None:
+    """A check-out's estimated start stays after the visit that expired, unless that was asked to be forgotten, too."""
+    monkeypatch.setattr(held_scans, "CHUNK_BYTES_MAX", chunk_bytes)
+    pipeline = Pipeline()
+    pipeline.produce("venues", b"CAFE", dumps(VENUE | {"category": "hotel"}).encode(), 1)
+    pipeline.register()
+    scan = {"person_id": WHO, "venue_id": "CAFE", "source": "vhd"}
+    hour_ms = 3_600_000
+    for hours, direction in ((0, "in"), (6, "out"), (16, "out")):
+        at_ms = UNTIL_MS + hours * hour_ms
+        event = scan | {"scan_id": f"s{hours}", "direction": direction, "occurred_at": wire.instant_text(at_ms)}
+        pipeline.produce("scans", WHO.encode(), dumps(event).encode(), at_ms)
+    pipeline.run(whole)
+    [state], head = pipeline.person_states, b"p" + bytes.fromhex(WHO)
+    timeline = Timeline(bytes.fromhex(WHO), state.get(head), state)
+    assert len(timeline.expire(UNTIL_MS + 29 * hour_ms, CLOCK)) == 2
+    step = Step(0, 1)
+    step.changes |= timeline.changes()
+    state.apply(step)
+    visits = len(pipeline.outputs["visits"])
+    _erase(pipeline, WHO, UNTIL_MS + 6 * hour_ms + days * wire.DAY_MS)
+    pipeline.run(whole)
+    assert [row["status"] for row in pipeline.outputs["visits"][visits:]] == changed
