@@ -1,6 +1,7 @@
-"""Writes the JSON Schemas of all topics, made from the models: ``python -m schemas.generate``.
+"""Writes the JSON Schemas of all topics and the AsyncAPI description: ``python -m schemas.generate``.
 
-They are kept in ``schemas/json``, one file a topic, and a test fails when they are not current.
+They are made from the models and kept in ``schemas/json``, one file a topic, and ``schemas/asyncapi.json``; a test
+fails when they are not current.
 """
 
 import json
@@ -65,6 +66,9 @@ def main() -> None:
         stale.unlink()
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")
+    from schemas.asyncapi import FILE, asyncapi_text  # noqa: PLC0415 - it needs what stands above
+
+    FILE.write_text(asyncapi_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

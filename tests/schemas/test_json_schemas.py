@@ -8,7 +8,8 @@ from typing import Final, get_args
 import pytest
 from pydantic import TypeAdapter
 
-from schemas import fields, models, outbound
+from infra.topics import TOPICS
+from schemas import asyncapi, fields, models, outbound
 from schemas.areas import load_areas
 from schemas.contract import Refusal, check_case, check_erasure, check_scan, check_venue
 from schemas.generate import FOLDER, TOPIC_MODELS, schema_files, schema_text
@@ -48,6 +49,18 @@ def test_schema_files_are_current() -> None:
     """``python -m schemas.generate`` would change nothing."""
     on_disk = {path: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
     assert on_disk == schema_files()
+
+
+def test_the_asyncapi_description_is_current_and_whole() -> None:
+    """Every public topic has a channel, an operation and a schema that is there."""
+    assert asyncapi.FILE.read_text(encoding="utf-8") == asyncapi.asyncapi_text()
+    document = json.loads(asyncapi.asyncapi_text())
+    assert set(document["channels"]) == {spec.name for spec in TOPICS if spec.public}
+    assert len(document["operations"]) == len(document["channels"])
+    for name, channel in document["channels"].items():
+        schema = channel["messages"][name]["payload"]["schema"]["$ref"]
+        assert (asyncapi.FILE.parent / schema).is_file()
+        assert channel["messages"][name]["examples"]
 
 
 def _examples(topic: str) -> list[object]:
