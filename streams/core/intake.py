@@ -196,7 +196,7 @@ def resolve_origin(step: Step, origin: bytes, partition: int, timestamp_ms: int)
         return
     if not isinstance(topic, str) or reason not in reasons.REASONS:
         return
-    value = wire.reject(
-        topic, at, offset, record_ms, None, None, reason=reason, detail="accepted when sent again", status="resolved"
-    )
+    detail = "accepted when sent again"
+    where = (topic, at, offset, record_ms)
+    value = wire.reject(*where, None, None, reason=reason, detail=detail, status="resolved", sent_again=True)
     step.emit("rejects", None, value, timestamp_ms, partition)

@@ -181,11 +181,13 @@ def reject(  # noqa: PLR0913 - a row has that many columns
     detail: str,
     status: str,
     erased: bool = False,
+    sent_again: bool = False,
 ) -> bytes:
     """The value of a rejects record; ``topic`` is the full name, ``payload`` the value as it came.
 
-    The stage is the revision (1 written, 2 resolved, 3 ``erased``): a row is resolved at most once, perhaps by
-    another partition than the one that wrote it, whose step numbers mean nothing to each other.
+    The stage is the revision (1 written, 2 resolved, 3 ``erased``, 4 accepted when ``sent_again``): a row may be
+    resolved by another partition than the one that wrote it, whose step numbers mean nothing to each other. The last
+    stage is as bare as the one before it, and stays resolved if its person is erased.
     """
     if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
         detail = f"{detail}; payload cut from {len(payload)} to {PAYLOAD_BYTES_MAX} bytes"
@@ -204,7 +206,7 @@ def reject(  # noqa: PLR0913 - a row has that many columns
             detail=detail,
             payload=None if payload is None else base64.b64encode(payload).decode(),
             status=status,
-            revision=3 if erased else 2 if status == "resolved" else 1,
+            revision=4 if sent_again else 3 if erased else 2 if status == "resolved" else 1,
         )
     )
 

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from producers.lines import CASES, ERASURES, SCANS, VENUES, VENUES_LATE, FileKind, Line, read_lines
 from streams.core import held_scans
-from streams.core.step import BY_KEY, Headers, Step
-from streams.core.timeline import Timeline
-from tests.core.pipeline import CLOCK, KEYS, MemoryState, Pipeline, whole
+from streams.core.step import BY_KEY, Headers
+from tests.core.pipeline import KEYS, MemoryState, Pipeline, whole
 from tests.golden.compare import CELL_KEYS, compare_rows
 from tests.oracle import wire
 from tests.oracle.events import random_input, shuffled, tripled
@@ -166,13 +165,13 @@ def test_erasing_twice_changes_nothing(tmp_path: Path, seed: int, order: int, pa
     stored = [dict(state.data) for state in (*pipeline.person_states, *pipeline.venue_states)]
     for who, until_ms in _erased_ms(naive_views(files)).items():
         for again_ms in (until_ms, until_ms - 1):
-            _erase(pipeline, who, again_ms)
+            erase(pipeline, who, again_ms)
             pipeline.run(whole)
     assert {topic: len(rows) for topic, rows in pipeline.outputs.items()} == said
     assert [state.data for state in (*pipeline.person_states, *pipeline.venue_states)] == stored
 
 
-def _erase(pipeline: Pipeline, who: str, until_ms: int, record_ms: int | None = None, headers: Headers = ()) -> None:
+def erase(pipeline: Pipeline, who: str, until_ms: int, record_ms: int | None = None, headers: Headers = ()) -> None:
     """``record_ms`` None: at the same time."""
     request = dumps({"person_id": who, "requested_at": wire.instant_text(until_ms)}).encode()
     pipeline.produce("erasures", who.encode(), request, until_ms if record_ms is None else record_ms, headers=headers)
@@ -197,7 +196,7 @@ def test_nobody_else_notices(tmp_path: Path, seed: int, order: int, partitions: 
 
     pipeline = _played(_plan(files, tmp_path, order), partitions, lambda *_: False)
     before = pipeline.views()
-    _erase(pipeline, who, wire.instant(until))
+    erase(pipeline, who, wire.instant(until))
     pipeline.run(whole)
     after = pipeline.views()
     for table, rows in after.items():
@@ -255,7 +254,7 @@ VENUE |= {"province_code": "01", "district_code": "007", "ward_code": "00262", "
 VENUE |= {"registered_at": "2021-09-01T00:00:00Z"}
 
 
-def _planted(*, returns: bool) -> Files:
+def planted(*, returns: bool) -> Files:
     """A person's days in every shape, up to an erasure; and after it, if they return."""
     scans: list[Row] = []
     cases: list[Row] = []
@@ -292,7 +291,7 @@ def test_no_byte_of_an_erased_person_is_left(
     tmp_path: Path, order: int, partitions: int, chunk_bytes: int, *, returns: bool
 ) -> None:
     """Not in a key, a value or a payload: no id of a scan, visit or case from before, and no name but in the mark."""
-    files = shuffled(_planted(returns=returns), order)
+    files = shuffled(planted(returns=returns), order)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(held_scans, "CHUNK_BYTES_MAX", chunk_bytes)
         pipeline = _played(_plan(files, tmp_path, order), partitions, lambda *_: False)
@@ -310,86 +309,3 @@ def test_no_byte_of_an_erased_person_is_left(
         told = [row for row in rows if table not in BARE or row["status"] in ("active", "confirmed", "withdrawn")]
         texts = [dumps(row).encode() + base64.b64decode(row.get("payload") or "") for row in told]
         assert not [text for text in texts if any(secret in text for secret in [*secrets, *names])]
-
-
-def test_a_dead_letter_of_the_same_batch_is_bared() -> None:
-    """What an erasure rejects and another covers is remembered before it is forgotten, in one step."""
-    pipeline = Pipeline()
-    for record_ms in (UNTIL_MS - wire.FUTURE_MS - 1, UNTIL_MS):
-        _erase(pipeline, WHO, UNTIL_MS, record_ms)
-    pipeline.run(whole)
-    [row] = pipeline.views()["rejects"]
-    assert (row["reason"], row["key"], row["payload"], row["revision"]) == ("in_future", None, None, 3)
-    assert [*pipeline.person_states[0].data] == [b"p" + bytes.fromhex(WHO)]
-
-
-@pytest.mark.parametrize("erased_first", [True, False])
-def test_a_dead_letter_is_bared_wherever_it_lies(*, erased_first: bool) -> None:
-    """A scan under another key, or none, lies on any partition; it is judged by its own person and its own time."""
-    pipeline = Pipeline(3)
-    scan = {"scan_id": "s", "person_id": WHO, "venue_id": "CAFE", "direction": "in", "source": "vhd"}
-    if erased_first:
-        _erase(pipeline, WHO, UNTIL_MS)
-        pipeline.run(whole)
-    for partition in range(3):
-        for key in (None, OTHER.encode()):
-            for at_ms in (UNTIL_MS, UNTIL_MS + 1):
-                value = dumps(scan | {"occurred_at": wire.instant_text(at_ms)}).encode()
-                pipeline.produce("scans", key, value, UNTIL_MS + wire.DAY_MS, partition)
-    if not erased_first:
-        pipeline.run(whole)
-        _erase(pipeline, WHO, UNTIL_MS)
-    pipeline.run(whole)
-    rows = pipeline.views()["rejects"]
-    assert [row["reason"] for row in rows] == ["key_mismatch"] * 12
-    bare = [row for row in rows if row["payload"] is None]
-    assert len(bare) == 6
-    assert not any(row["key"] for row in bare)
-
-
-def test_no_header_erases_without_a_word() -> None:
-    """A request to the person's own partition is one, whatever header it has: checked, and what goes is taken back."""
-    pipeline = Pipeline()
-    pipeline.produce("venues", b"CAFE", dumps(VENUE).encode(), 1)
-    pipeline.register()
-    [scan] = [line for line in _planted(returns=False).scans if b'"planted-before-1"' in line and b"paper" not in line][
-        :1
-    ]
-    pipeline.produce("scans", WHO.encode(), scan, UNTIL_MS)
-    pipeline.run(whole)
-    _erase(pipeline, WHO, UNTIL_MS, UNTIL_MS - wire.DAY_MS, [("echo", b"1")])
-    pipeline.run(whole)
-    assert [row["reason"] for row in pipeline.views()["rejects"]] == ["in_future"]
-    _erase(pipeline, WHO, UNTIL_MS, UNTIL_MS, [("echo", b"1")])
-    pipeline.run(whole)
-    assert [row["status"] for row in pipeline.views()["scans"]] == ["erased"]
-    assert [row["status"] for row in pipeline.views()["visits"]] == ["retracted"]
-
-
-@pytest.mark.parametrize("chunk_bytes", [60, held_scans.CHUNK_BYTES_MAX])
-@pytest.mark.parametrize(("days", "changed"), [(-40, []), (0, ["active"])])
-def test_an_erasure_of_before_what_expired_changes_no_visit(
-    monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, days: int, changed: list[str]
-) -> None:
-    """A check-out's estimated start stays after the visit that expired, unless that was asked to be forgotten, too."""
-    monkeypatch.setattr(held_scans, "CHUNK_BYTES_MAX", chunk_bytes)
-    pipeline = Pipeline()
-    pipeline.produce("venues", b"CAFE", dumps(VENUE | {"category": "hotel"}).encode(), 1)
-    pipeline.register()
-    scan = {"person_id": WHO, "venue_id": "CAFE", "source": "vhd"}
-    hour_ms = 3_600_000
-    for hours, direction in ((0, "in"), (6, "out"), (16, "out")):
-        at_ms = UNTIL_MS + hours * hour_ms
-        event = scan | {"scan_id": f"s{hours}", "direction": direction, "occurred_at": wire.instant_text(at_ms)}
-        pipeline.produce("scans", WHO.encode(), dumps(event).encode(), at_ms)
-    pipeline.run(whole)
-    [state], head = pipeline.person_states, b"p" + bytes.fromhex(WHO)
-    timeline = Timeline(bytes.fromhex(WHO), state.get(head), state)
-    assert len(timeline.expire(UNTIL_MS + 29 * hour_ms, CLOCK)) == 2
-    step = Step(0, 1)
-    step.changes |= timeline.changes()
-    state.apply(step)
-    visits = len(pipeline.outputs["visits"])
-    _erase(pipeline, WHO, UNTIL_MS + 6 * hour_ms + days * wire.DAY_MS)
-    pipeline.run(whole)
-    assert [row["status"] for row in pipeline.outputs["visits"][visits:]] == changed
