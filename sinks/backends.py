@@ -113,6 +113,14 @@ class Backend(Reader, Protocol):
         """
         ...
 
+    def maintain(self, sql: str) -> Rows:
+        """Runs one statement of the project's own, whatever it changes, between two inserts; its rows, if any.
+
+        Raises:
+            StorageError: ClickHouse refused or is away.
+        """
+        ...
+
 
 def checked_columns(spec: TableSpec, columns: Columns) -> Iterator[tuple[str, ColumnValues]]:
     """The columns in the table's order; all must be there, no other, all of one length."""

@@ -14,6 +14,12 @@ AREAS_TABLE = "areas"
 IDENTITY_TABLE = "identity"
 """One random text, made with the database: the sink's consumer group is named after it, so that a database
 made anew is filled from the topics' beginning and never waits behind the offsets of the one before."""
+FORGETTING_TABLE = "forgetting"
+"""Whom an erasure under way removes, in memory only: what a statement that changes rows says stays on disk for long, so
+it names this table instead of the person. Empty, it removes nothing."""
+OLD_PARTS_SECONDS = 40
+"""How long files stay that a merge or a deletion has replaced. ClickHouse keeps them (480 s unless it is told) in case
+the machine dies before the new ones are on its disk; Linux writes those out within 35 s."""
 
 
 def quoted(name: str) -> str:
@@ -29,6 +35,7 @@ def create_table(database: str, spec: TableSpec) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(spec.name)} ({columns})"
         f" ENGINE = ReplacingMergeTree(revision){partition} ORDER BY ({key})"
+        f" SETTINGS old_parts_lifetime = {OLD_PARTS_SECONDS}"
     )
 
 
@@ -52,6 +59,7 @@ def statements(database: str) -> Iterator[str]:
         f"CREATE TABLE IF NOT EXISTS {place}.{IDENTITY_TABLE} (id String, revision UInt64)"
         " ENGINE = ReplacingMergeTree(revision) ORDER BY id"
     )
+    yield f"CREATE TABLE IF NOT EXISTS {place}.{FORGETTING_TABLE} (run String, person_id String) ENGINE = Memory"
     for name in reversed(list(VIEWS)):
         yield f"DROP TABLE IF EXISTS {place}.{name}"
     for name, select in VIEWS.items():

@@ -62,8 +62,11 @@ ARROW_TYPES: Final[Mapping[ColumnType, pa.DataType]] = MappingProxyType(
     }
 )
 
-# 0 is "no limit": a block of cells may be of any number of days.
-_WRITER_SETTINGS = "max_partitions_per_insert_block = 0, async_insert = 0"
+# 0 is "no limit": a block of cells may be of any number of days. A deletion is not waited for: inserts go on meanwhile.
+_WRITER_SETTINGS = (
+    "max_partitions_per_insert_block = 0, async_insert = 0, mutations_sync = 0,"
+    " output_format_json_quote_64bit_integers = 0"
+)
 _READER_SETTINGS = (
     f"max_memory_usage = {QUERY_BYTES_MAX}, max_execution_time = {QUERY_SECONDS_MAX},"
     f" max_result_bytes = {QUERY_RESULT_BYTES_MAX}, output_format_json_quote_64bit_integers = 0,"
@@ -135,6 +138,10 @@ class ChdbBackend(Closing):
         """Inserts rows; when it returns, they are stored."""
         self.insert_blocks(table, [self.prepare(table, columns)])
 
+    def maintain(self, sql: str) -> Rows:
+        """Runs one statement of the project's own, whatever it changes, between two inserts; its rows, if any."""
+        return [tuple(row) for row in self._rows(sql)]
+
     def query(self, sql: str) -> tuple[list[str], Rows]:
         """Column names and rows of a read-only query."""
         answer = json.loads(self.query_bytes(sql, "JSONCompact"))
@@ -197,10 +204,9 @@ class ChdbBackend(Closing):
         return [row[0] for row in self._rows(sql)]
 
     def _rows(self, sql: str) -> list[Any]:
-        """Rows of a query of our own; numbers as numbers."""
-        rows: list[Any] = json.loads(self._command(f"{sql} SETTINGS output_format_json_quote_64bit_integers = 0"))[
-            "data"
-        ]
+        """Rows of a statement of our own, none where it answers nothing; numbers as numbers."""
+        answer = self._command(sql)
+        rows: list[Any] = json.loads(answer)["data"] if answer else []
         return rows
 
     def _insert(self, table: str, names: Sequence[str], blocks: Sequence[pa.RecordBatch]) -> None:

@@ -1,8 +1,8 @@
 """``truyvet sink``: from the pipeline's topics to ClickHouse, and read-only answers from the embedded database.
 
 Two HTTP servers: ``http_*`` shows ``/metrics``, ``/healthz`` and ``/progress``; ``query_*`` also answers
-``POST /query``, and exists only where this process owns an embedded database. Where both are the same address,
-there is one.
+``POST /query``, takes ``POST /maintenance`` (``sinks.maintenance``), and exists only where this process owns an
+embedded database. Where both are the same address, there is one.
 """
 
 import argparse
@@ -14,7 +14,10 @@ from types import FrameType
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from schemas.areas import load_areas
+from sinks import maintenance
 from sinks.backends import Backend, QueryFailedError, StorageError, open_backend
 from sinks.columns import NotOursError, decoder_of
 from sinks.consuming import Consuming, SinkFailedError
@@ -32,6 +35,7 @@ _SHAPE_CHARACTERS_MAX = 500
 """How much of a query is logged; the tables it reads stand beside it."""
 
 _TEXT: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
 _GOOD: Final = 200
 _BAD_REQUEST: Final = 400
 _UNAVAILABLE: Final = 503
@@ -70,6 +74,7 @@ class _Sink:
         self._settings = settings
         self._status = Status()
         self._backend: Backend | None = None
+        self._maintaining = threading.Lock()
 
     def run(self, stop: threading.Event) -> int:
         """Serves, waits for ClickHouse, consumes; 0 once stopped, 1 if it could not go on."""
@@ -101,8 +106,10 @@ class _Sink:
         if settings.clickhouse != "embedded":
             services = [plain]
         else:
-            routes = {"/query": self._answer_query}
-            answering = HttpService(settings.query_host, settings.query_port, *shown, routes=routes)
+            routes = {"/query": self._answer_query, maintenance.PATH: self._maintain}
+            answering = HttpService(
+                settings.query_host, settings.query_port, *shown, routes=routes, json_only=[maintenance.PATH]
+            )
             same = (settings.http_host, settings.http_port) == (settings.query_host, settings.query_port)
             services = [answering] if same and settings.http_port else [answering, plain]
         for service in services:
@@ -152,4 +159,26 @@ class _Sink:
         if tables:
             shape = shape_of(sql)[:_SHAPE_CHARACTERS_MAX]
             _log.info("rows about persons were read", tables=" ".join(tables), query=shape, answer_bytes=len(answer))
-        return _GOOD, "application/json" if "JSON" in output_format else _TEXT, answer
+        return _GOOD, _JSON if "JSON" in output_format else _TEXT, answer
+
+    def _maintain(self, body: bytes) -> tuple[int, str, bytes]:
+        """One of the actions of ``sinks.maintenance`` to what came of it; they are performed one after another."""
+        if self._backend is None:
+            return _UNAVAILABLE, _TEXT, b"the database is not open yet"
+        try:
+            action = maintenance.read_action(body)
+        except msgspec.MsgspecError as error:
+            return _BAD_REQUEST, _TEXT, f"no action: {error}".encode()
+        name = type(action).__struct_config__.tag
+        began = time.monotonic()
+        try:
+            with self._maintaining:
+                outcome = maintenance.perform(self._backend, self._settings, action)
+        except maintenance.RefusedError as error:
+            return _BAD_REQUEST, _TEXT, str(error).encode()
+        except (StorageError, QueryFailedError) as error:
+            # ClickHouse's sentence may hold the query, and the query a person: it goes to who asked, not into the log.
+            _log.warning("maintenance has not finished", action=name)
+            return _UNAVAILABLE, _TEXT, str(error).encode()
+        _log.info("maintenance is done", action=name, seconds=round(time.monotonic() - began, 1))
+        return _GOOD, _JSON, msgspec.json.encode(outcome)

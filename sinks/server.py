@@ -34,15 +34,19 @@ from truyvet.config import Settings
 
 CONNECT_SECONDS_MAX = 5
 ANSWER_SECONDS_MAX = 120
+MAINTENANCE_SECONDS_MAX = 1800
+"""How long a merge of a whole day may take."""
 _PORT_DEFAULT = 9000
 
 WRITER_SETTINGS: Final = {
     "allow_experimental_low_cardinality_type": 1,
     "async_insert": 0,
     "max_partitions_per_insert_block": 0,
+    "mutations_sync": 0,
+    "log_queries": 0,
 }
 """Sent where the server knows them: labels on the oldest server; an insert that is acknowledged is stored; a block of
-cells may be of any number of days."""
+cells may be of any number of days; a deletion is not waited for; whom it names goes to no log of queries."""
 
 # A lost connection shows as any of these; the driver connects anew at the next call.
 _AWAY = (NetworkError, SocketTimeoutError, OSError, EOFError)
@@ -51,7 +55,8 @@ _AWAY = (NetworkError, SocketTimeoutError, OSError, EOFError)
 class ClickHouseBackend(Closing):
     """The database on the server that ``settings.clickhouse`` names; connects at the first call."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, answer_seconds_max: int = ANSWER_SECONDS_MAX) -> None:
+        self._answer_seconds_max = answer_seconds_max
         self._url = urlsplit(settings.clickhouse)
         self._database = settings.database
         self._write_lock = threading.Lock()
@@ -92,6 +97,10 @@ class ClickHouseBackend(Closing):
         """Inserts rows; when it returns, they are stored."""
         self.insert_blocks(table, [self.prepare(table, columns)])
 
+    def maintain(self, sql: str) -> Rows:
+        """Runs one statement of the project's own, whatever it changes, between two inserts; its rows, if any."""
+        return self._write(sql)
+
     def query(self, sql: str) -> tuple[list[str], Rows]:
         """Column names and rows of a read-only query."""
         checked = check_read_only(sql)
@@ -127,7 +136,7 @@ class ClickHouseBackend(Closing):
             settings=settings,
             client_name="truyvet",
             connect_timeout=CONNECT_SECONDS_MAX,
-            send_receive_timeout=ANSWER_SECONDS_MAX,
+            send_receive_timeout=self._answer_seconds_max,
             sync_request_timeout=CONNECT_SECONDS_MAX,
         )
 

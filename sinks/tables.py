@@ -10,6 +10,7 @@ Rules:
        in ``report_timezone``, so that it depends on nothing but the row.
     3. Columns that a retraction leaves out must have a default: a retraction carries key, partition time,
        status and revision only.
+    4. Every table says how long its rows are kept; whole days go (``sinks.retention``).
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,26 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final
+
+CASES_RETENTION_DAYS: Final = 90
+CELLS_RETENTION_DAYS: Final = 400
+DAYS_BEYOND: Final = 1
+"""A day goes once so many whole days lie between the end of its retention and the day that is asked about."""
+
+
+class Retention(Enum):
+    """How long a table's rows are kept (SPEC, section 8)."""
+
+    EVENTS = auto()
+    """As long as scans: the setting ``retention_days``."""
+    CASES = auto()
+    CELLS = auto()
+    FOR_EVER = auto()
+
+    def days(self, retention_days: int) -> int | None:
+        """In days, given the setting; None for ever."""
+        fixed = {Retention.EVENTS: retention_days, Retention.CASES: CASES_RETENTION_DAYS}
+        return {**fixed, Retention.CELLS: CELLS_RETENTION_DAYS}.get(self)
 
 
 class ColumnType(Enum):
@@ -78,6 +99,9 @@ class TableSpec:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition: str | None
+    retention: Retention
+    retention_of: str | None = None
+    """The time that retention is reckoned from where the table has no day partitions."""
 
     @property
     def required(self) -> frozenset[str]:
@@ -144,6 +168,7 @@ _SPECS: Final = (
         ),
         key=("person_id", "scan_id"),
         partition="day",
+        retention=Retention.EVENTS,
     ),
     TableSpec(
         name="visits",
@@ -166,6 +191,7 @@ _SPECS: Final = (
         ),
         key=("visit_id",),
         partition="day",
+        retention=Retention.EVENTS,
     ),
     TableSpec(
         name="venues",
@@ -186,6 +212,7 @@ _SPECS: Final = (
         ),
         key=("venue_id",),
         partition=None,
+        retention=Retention.FOR_EVER,
     ),
     TableSpec(
         name="cases",
@@ -204,6 +231,8 @@ _SPECS: Final = (
         ),
         key=("case_id", "person_id"),
         partition=None,
+        retention=Retention.CASES,
+        retention_of="reported_at",
     ),
     TableSpec(
         name="exposures",
@@ -230,6 +259,7 @@ _SPECS: Final = (
         ),
         key=("exposure_id",),
         partition="day",
+        retention=Retention.EVENTS,
     ),
     TableSpec(
         name="rejects",
@@ -248,6 +278,7 @@ _SPECS: Final = (
         ),
         key=("topic", "partition", "offset"),
         partition="day",
+        retention=Retention.EVENTS,
     ),
     TableSpec(
         name="ward_minute",
@@ -261,6 +292,7 @@ _SPECS: Final = (
         ),
         key=("minute", "ward_code", "part"),
         partition="day",
+        retention=Retention.CELLS,
     ),
     TableSpec(
         name="venue_hour",
@@ -274,6 +306,7 @@ _SPECS: Final = (
         ),
         key=("hour", "venue_id", "part"),
         partition="day",
+        retention=Retention.CELLS,
     ),
     TableSpec(
         name="area_day",
@@ -290,6 +323,7 @@ _SPECS: Final = (
         ),
         key=("day", "level", "code", "part"),
         partition="day",
+        retention=Retention.CELLS,
     ),
 )
 

@@ -7,7 +7,7 @@ Health means progress, not existence: the process says itself whether it moves o
 import json
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -34,16 +34,25 @@ class HttpService:
         progress: What ``GET /progress`` answers, as a JSON object.
         healthy: What ``GET /healthz`` answers: 200 or 503, and a reason.
         routes: ``POST`` paths; each takes the request's body and gives status, content type and body.
+        json_only: Those of them that take ``application/json`` alone. A page in somebody's browser cannot send that
+            to another address unasked, so none can have this process change anything.
     """
 
     def __init__(
-        self, host: str, port: int, progress: Progress, healthy: Healthy, routes: Mapping[str, Route] | None = None
+        self,
+        host: str,
+        port: int,
+        progress: Progress,
+        healthy: Healthy,
+        routes: Mapping[str, Route] | None = None,
+        json_only: Collection[str] = (),
     ) -> None:
         self._host = host
         self._port = port
         self._progress = progress
         self._healthy = healthy
         self._routes = dict(routes or {})
+        self._json_only = frozenset(json_only)
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -86,11 +95,13 @@ class HttpService:
             return HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"POST only\n"
         return HTTPStatus.NOT_FOUND, _TEXT, b"/metrics /healthz /progress\n"
 
-    def answer_post(self, path: str, body: bytes) -> tuple[int, str, bytes]:
+    def answer_post(self, path: str, body: bytes, content_type: str) -> tuple[int, str, bytes]:
         """The answer to ``POST path``: status, content type, body."""
         route = self._routes.get(path)
         if route is None:
             return HTTPStatus.NOT_FOUND, _TEXT, b"no such route\n"
+        if path in self._json_only and content_type != _JSON:
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, _TEXT, f"Content-Type must be {_JSON}\n".encode()
         return route(body)
 
 
@@ -124,7 +135,8 @@ def _handler(service: HttpService) -> type[BaseHTTPRequestHandler]:
                 self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TEXT, f"at most {BODY_BYTES_MAX} bytes\n".encode())
                 return
             body = self.rfile.read(int(length))
-            self._send(*service.answer_post(urlsplit(self.path).path, body))
+            content_type = self.headers.get("Content-Type", "")
+            self._send(*service.answer_post(urlsplit(self.path).path, body, content_type))
 
         def _send(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)
