@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from sinks.backends import Closing, QueryFailedError, Reader, Rows, StorageError
-from sinks.maintenance import PATH, Action, Outcome, RefusedError, perform
+from sinks.maintenance import OUTCOMES, PATH, Action, Outcome, RefusedError, perform
 from sinks.readonly import check_read_only
 from truyvet.config import Settings
 
@@ -55,7 +55,7 @@ class HttpReader(Closing):
             RefusedError: nothing was done.
             StorageError: the sink does not answer, or ClickHouse refused; run again, it goes on.
         """
-        decoder: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+        decoder: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(OUTCOMES[type(action)])
         return self._ask(PATH, msgspec.json.encode(action), MAINTENANCE_SECONDS_MAX, decoder, RefusedError)
 
     def _ask(

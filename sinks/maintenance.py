@@ -4,6 +4,7 @@ Whoever owns the database performs them: of a server's the command itself, of th
 them at ``POST /maintenance`` on the address where it answers queries.
 """
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
@@ -38,6 +39,7 @@ class ForgetAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
 Action = PurgeAction | ForgetAction
 Outcome = Purge | Forgotten
+OUTCOMES: Final[Mapping[type[Action], type[Outcome]]] = {PurgeAction: Purge, ForgetAction: Forgotten}
 
 read_action = msgspec.json.Decoder(Action).decode
 

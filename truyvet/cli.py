@@ -49,6 +49,9 @@ VERBS: dict[str, Verb] = {
     "query": Verb("truyvet.query", "read through the views with SQL"),
     "rejects": Verb("truyvet.rejects", "list dead letters, or count them by reason"),
     "rules": Verb("truyvet.rules", "list and check rulesets, or try one on a case"),
+    "purge": Verb("truyvet.purge", "drop from ClickHouse what is past its retention"),
+    "erase": Verb("truyvet.erase", "have a person forgotten everywhere, and certify it"),
+    "subject": Verb("truyvet.subject", "export everything that is held on a person"),
     "demo": Verb("truyvet.demo", "a simulated week of Hanoi through the real parts, to the daily report"),
 }
 
