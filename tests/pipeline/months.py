@@ -17,10 +17,11 @@ CATEGORIES = ("market", "cafe", "office", "restaurant", "pharmacy", "mall")
 def venues() -> Iterator[Line]:
     """The register."""
     for number in range(VENUE_COUNT):
-        event = {"venue_id": f"V{number:05d}", "name": "x", "category": CATEGORIES[number % len(CATEGORIES)]}
+        venue_id = f"V{number:05d}"
+        event: dict[str, object] = {"venue_id": venue_id, "category": CATEGORIES[number % len(CATEGORIES)]}
         event |= {"province_code": "01", "district_code": "007", "ward_code": "00262", "lat": 21.0, "lon": 105.8}
-        event |= {"registered_at": "2021-08-01T08:00:00+07:00", "status": "active"}
-        yield Line(key=event["venue_id"].encode(), value=json.dumps(event).encode(), timestamp_ms=FIRST_MS)
+        event |= {"name": "Điểm", "registered_at": "2021-08-01T08:00:00+07:00", "status": "active"}
+        yield Line(key=venue_id.encode(), value=json.dumps(event).encode(), timestamp_ms=FIRST_MS)
 
 
 def scans(day: int, count: int) -> Iterator[Line]:
