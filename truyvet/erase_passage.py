@@ -78,7 +78,12 @@ class Passage:
         ends = {(name, p): self._end(name, p) for name in names for p in self._all}
         while True:
             asked = [TopicPartition(name, p) for name, p in ends]
-            stored = {(one.topic, one.partition): one.offset for one in self._sink.committed(asked, _BROKER_SECONDS)}
+            try:
+                committed = self._sink.committed(asked, _BROKER_SECONDS)
+            except KafkaException as exception:
+                yield f"the broker does not say how far the sink is: {exception.args[0].str()}"
+                continue
+            stored = {(one.topic, one.partition): one.offset for one in committed}
             ends = {place: end for place, end in ends.items() if end > 0 and stored[place] < end}
             if not ends:
                 return
