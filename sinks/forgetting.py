@@ -57,9 +57,9 @@ def forget(backend: Backend, database: str, person_id: str, until_ms: int) -> Fo
         changing.mutate("cases", f"DELETE WHERE {named} AND {held.TIME_OF['cases']} <= {until_ms}")
     # A second erasure at the same moment would have to be run again; a name left behind would be worse.
     changing.rows(f"TRUNCATE TABLE {changing.place(FORGETTING_TABLE)}")
-    tables = sorted({*changed, *(["exposures"] if days else [])})
-    changing.wait_until_off_disk(tables)
-    return Forgotten(tables)
+    # Also where nothing was left to delete: the one who did it may have been killed while waiting for this.
+    changing.wait_until_off_disk(counts)
+    return Forgotten(sorted({*changed, *(["exposures"] if days else [])}))
 
 
 def _merged(backend: Backend, person_id: str, until_ms: int, day: int) -> bool:

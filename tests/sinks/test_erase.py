@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -13,13 +14,15 @@ import pytest
 
 from infra.topics import TOPICS, ensure_topics
 from sinks import ddl
-from sinks.backends import open_backend
+from sinks.backends import StorageError, open_backend
+from sinks.client import maintain
+from sinks.maintenance import ForgetAction
 from streams.core.keys import META
 from streams.core.partition import partition_of
 from tests.conftest import SettingsFactory
 from tests.sinks import data
 from tests.sinks.conftest import SinkFactory, SinkProcess
-from tests.sinks.test_forgetting import OTHER, PERSON, UNTIL, WHO, payload
+from tests.sinks.test_forgetting import OTHER, PERSON, UNTIL, UNTIL_MS, WHO, payload
 from truyvet import elsewhere, erase
 from truyvet.cli import main
 from truyvet.config import Settings
@@ -204,6 +207,33 @@ def test_purge_from_the_command_line(sink: SinkProcess, capsys: pytest.CaptureFi
     if sink.settings.clickhouse == "embedded":
         assert main(["purge", "--as-of", "2021-11-13"]) == 1
         assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_sink_killed_in_the_middle(
+    settings: SettingsFactory, sink_process: SinkFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever performs an erasure may be killed while it does; told again, it waits for what the first one began."""
+    own = settings(sink_batch_ms=20)
+    ensure_topics(own)
+    monkeypatch.setattr(ddl, "OLD_PARTS_SECONDS", 6)
+    with open_backend(own) as backend:
+        backend.ensure_schema()
+    sink = sink_process(own).start()
+    data.put(own, "enriched", [data.scan(1, person=WHO), data.scan(4, person=2)])
+    sink.wait()
+    action = ForgetAction(PERSON, UNTIL_MS)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(maintain, sink.settings, action)
+        sink.wait(lambda: sink.rows("SELECT count() FROM scans") == [(1,)])
+        sink.end(signal.SIGKILL)
+        with pytest.raises(StorageError):
+            first.result()
+    assert any(PERSON.encode() in path.read_bytes() for path in own.embedded_dir.rglob("*.bin"))
+    sink.start()
+    sink.wait()
+    maintain(sink.settings, action)
+    assert not any(PERSON.encode() in path.read_bytes() for path in own.embedded_dir.rglob("*.bin"))
+    assert sink.rows("SELECT scan_id FROM scans") == [("s4",)]
 
 
 def test_what_the_route_takes(settings: SettingsFactory, sink_process: SinkFactory) -> None:

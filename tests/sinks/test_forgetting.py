@@ -208,6 +208,15 @@ def test_killed_in_the_middle(
     assert rows(backend, "SELECT exposure_id FROM exposures FINAL WHERE status = 'active'") == [(f"{3:032x}",)]
 
 
+def test_an_earlier_request_brings_no_erased_case_back(backend: Backend, backend_settings: Settings) -> None:
+    """A bare row stands for reports that a later request erased: it does not go before what it replaced."""
+    case = data.case_state("HN-1", person_id=PERSON, reported_at="2021-10-20T00:00:00.000Z")
+    store(backend, "case-states", [case])
+    store(backend, "case-states", [{"case_id": "HN-1", "person_id": PERSON, "status": "erased", "revision": 9}])
+    forget(backend, backend_settings.database, PERSON, UNTIL_MS)
+    assert rows(backend, "SELECT count() FROM cases") == [(0,)]
+
+
 def test_the_file_of_a_mutation_left_behind_removes_nothing(backend: Backend, backend_settings: Settings) -> None:
     """A deletion that lost its list of persons, as after a restart of ClickHouse, leaves every row."""
     store(backend, "enriched", [data.scan(1, person=WHO), data.scan(2)])
