@@ -29,7 +29,9 @@ class Drain:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._settings: Settings = stack.settings
-        self._consumer = log_consumer(self._settings)
+        # A transaction's markers reach its partitions one after another: for a moment after the commit, readers of
+        # what is committed would be told an end from before it.
+        self._consumer = log_consumer(self._settings, **{"isolation.level": "read_uncommitted"})
 
     def close(self) -> None:
         """Ends the watch's own connection."""
