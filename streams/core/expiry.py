@@ -20,8 +20,10 @@ from streams.core.times import DAY_MS
 from streams.core.visits import VISIT_MS_MAX, longest_of_category
 
 _MARGIN_MS: Final = DAY_MS
-PORTION_KEYS = 2_000
-"""Keys that one portion looks at: some ten milliseconds, between which what comes in is taken."""
+PAGE_KEYS = 1_000
+"""Keys that are read at a time, and about how many changes make a portion full."""
+PORTION_KEYS = 20_000
+"""Keys that one portion looks at at most: some ten milliseconds, between which what comes in is taken."""
 
 
 class Cutoffs(NamedTuple):
@@ -51,19 +53,22 @@ def take_expiry(
     sweep = _Sweep(room, Step(number, newest_ms), cutoffs(newest_ms, room), state)
     if not after:
         sweep.step.changes[keys.EXPIRED] = keys.pack_expired(sweep.cut.scans_ms)
+    looked_at = 0
     for portion in sweep.person_room() if name == PERSON_ROOM else sweep.venue_room():
         if after[:1] > portion.tag:
             continue
-        pairs = state.scan(portion.tag, PORTION_KEYS, after)
-        for key, value in pairs:
-            if portion.stop is not None and key >= portion.stop:
-                pairs = []
+        after = max(after, portion.first)
+        while True:
+            pairs = state.scan(portion.tag, PAGE_KEYS, after)
+            over = sweep.take(portion, pairs)
+            if over:
+                after = portion.tag + b"\xff"
                 break
-            portion.drop(key, value)
-        sweep.store_case_counts()
-        if len(pairs) == PORTION_KEYS:
-            return sweep.step, portion.onward(pairs[-1][0])
-        after = portion.tag + b"\xff"
+            after = portion.onward(pairs[-1][0])
+            looked_at += len(pairs)
+            if looked_at >= PORTION_KEYS or len(sweep.step.changes) >= PAGE_KEYS:
+                return sweep.step, after
+    sweep.step.changes[keys.SWEPT] = keys.pack_expired(sweep.cut.scans_ms)
     return sweep.step, None
 
 
@@ -73,6 +78,8 @@ class _Portion(NamedTuple):
     tag: bytes
     drop: Callable[[bytes, bytes], object]
     """Drops what is too old of a key and value."""
+    first: bytes = b""
+    """Up to and including this key nothing is left."""
     stop: bytes | None = None
     """From this key on nothing is too old."""
     onward: Callable[[bytes], bytes] = lambda key: key
@@ -88,14 +95,19 @@ class _Sweep:
         self._clock = room.clock
         self._state = state
         self._day = room.clock.place(cut.scans_ms)[2]
+        # What went before left tombstones, which cost as much to pass over as keys do.
+        swept = state.get(keys.SWEPT)
+        self._swept_ms = keys.time_key(keys.expired_of(swept)) if swept else b""
+        self._swept_day = room.clock.place(keys.expired_of(swept))[2] if swept else b""
+        self._cutoff_key = keys.time_key(cut.scans_ms)
         self._fewer: dict[bytes, Counter[int]] = {}
 
     def person_room(self) -> Sequence[_Portion]:
         """What the person room may have to let go of, in key order."""
         return (
-            _Portion(b"a", self._drop, b"a" + self._day),
-            _Portion(b"h", self._drop, b"h" + self._day),
-            _Portion(b"m", self._drop, keys.ward_hour(b"", self.cut.scans_ms)),
+            _Portion(b"a", self._drop, b"a" + self._swept_day, b"a" + self._day),
+            _Portion(b"h", self._drop, b"h" + self._swept_day, b"h" + self._day),
+            _Portion(b"m", self._drop, b"m" + self._swept_ms, keys.ward_hour(b"", self.cut.scans_ms)),
             _Portion(b"p", self._person),
             _Portion(b"r", self._reject),
         )
@@ -103,11 +115,21 @@ class _Sweep:
     def venue_room(self) -> Sequence[_Portion]:
         """What the venue room may have to let go of, in key order."""
         return (
-            _Portion(b"a", self._drop, b"a" + self._day),
-            _Portion(b"k", self._drop, b"k" + self._day),
+            _Portion(b"a", self._drop, b"a" + self._swept_day, b"a" + self._day),
+            _Portion(b"k", self._drop, b"k" + self._swept_day, b"k" + self._day),
             _Portion(b"v", self._visit, onward=self._past_young_visits),
             _Portion(b"x", self._case_visit),
         )
+
+    def take(self, portion: _Portion, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Drops what is too old of a page; whether nothing more can be."""
+        drop, stop = portion.drop, portion.stop
+        for key, value in pairs:
+            if stop is not None and key >= stop:
+                return True
+            drop(key, value)
+        self.store_case_counts()
+        return len(pairs) < PAGE_KEYS
 
     def _drop(self, key: bytes, _: bytes) -> None:
         self.step.changes[key] = None
@@ -135,10 +157,10 @@ class _Sweep:
         self.step.changes |= timeline.changes()
 
     def _visit(self, key: bytes, value: bytes) -> None:
-        start_ms, _ = keys.split_venue_visit(key)
-        if start_ms < self.cut.scans_ms:
+        at = key.index(b"\0") + 2
+        if key[at : at + keys.TIME_KEY_BYTES] < self._cutoff_key:
             visit = contact_of(key, value)
-            if start_ms + longest_of_category(visit.category) < self.cut.scans_ms:
+            if visit.start_ms + longest_of_category(visit.category) < self.cut.scans_ms:
                 self.step.changes[key] = None
 
     def _past_young_visits(self, key: bytes) -> bytes:

@@ -34,6 +34,9 @@ META = b"!meta"
 EXPIRED = b"!expired"
 """Up to when (epoch ms, i64) the partition has let go of what it held; nothing from before that is taken any more."""
 
+SWEPT = b"!swept"
+"""The same of the last expiry that was carried to its end: what begins with a day has nothing left before it."""
+
 _BIASED = struct.Struct(">Q")
 _SIGN = 1 << 63
 TIME_KEY_BYTES = _BIASED.size

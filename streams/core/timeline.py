@@ -117,15 +117,13 @@ class Timeline(HeldScans):
         if self._starts is not None:
             self._chunk(FIRST)
             self.floor_ms = unpack_carry(self._carries[FIRST]).closed_ms
-        boundary, floor_ms = self._expired_up_to(cutoff_ms)
-        reach = max(boundary, (cutoff_ms, b""))
-        starts = [FIRST] if self._starts is None else [start for start in self._starts if start <= reach]
-        gone: list[StoredScan] = []
-        kept: list[StoredScan] = []
-        for start in starts:
-            for scan in scans_of(self._blob if self._starts is None else self._chunk(start)):
-                expired = scan.occurred_ms < cutoff_ms if scan.waiting else scan.place < boundary
-                (gone if expired else kept).append(scan)
+        # A visit that goes was opened before the cutoff, and what came after it changes nothing about its end.
+        starts = [FIRST] if self._starts is None else [start for start in self._starts if start[0] < cutoff_ms]
+        blobs = [self._blob if self._starts is None else self._chunk(start) for start in starts]
+        ends = [packed.position(blob, (cutoff_ms, b"")) for blob in blobs]
+        older = [scan for blob, end in zip(blobs, ends, strict=True) for scan in scans_of(blob[:end])]
+        boundary, floor_ms = self._expired_up_to(cutoff_ms, older)
+        gone = [scan for scan in older if scan.waiting or scan.place < boundary]
         # No scan that may still come is a check-out that reaches back to a floor so old.
         if floor_ms + VISIT_MS_MAX < cutoff_ms:
             floor_ms = NEVER_MS
@@ -133,27 +131,24 @@ class Timeline(HeldScans):
             return gone
         self._dirty = True
         self.floor_ms = floor_ms
-        blob = b"".join(scan.pack() for scan in kept)
+        kept = b"".join([scan.pack() for scan in older if not scan.waiting and scan.place >= boundary])
+        blob = kept + b"".join([blob[end:] for blob, end in zip(blobs, ends, strict=True)])
         if self._starts is None:
             self._blob = blob
-            _, self._carry = run(self._floor, accepted_in(blob))
+            if not any(True for _ in accepted_in(blob)):
+                self._carry = self._floor
         else:
             self._drop_keys(gone, starts, clock)
             self._replace_first(len(starts), blob)
         return gone
 
-    def _expired_up_to(self, cutoff_ms: int) -> tuple[Place, int]:
+    def _expired_up_to(self, cutoff_ms: int, older: list[StoredScan]) -> tuple[Place, int]:
         """(the place where the first visit that stays was opened, when the last one before it had ended)."""
-        carry, floor_ms = self._floor, self.floor_ms
-        starts = [FIRST] if self._starts is None else self._starts
-        for start in starts:
-            visits, carry = run(carry, accepted_in(self._blob if self._starts is None else self._chunk(start)))
-            if start == starts[-1]:
-                visits += [visit for visit in (carry.open_visit(),) if visit]
-            for visit in visits:
-                if visit.start_ms + longest_ms(visit.attributes) >= cutoff_ms:
-                    return (visit.scan_ms, visit.scan_id), floor_ms
-                floor_ms = visit.end_ms
+        floor_ms = self.floor_ms
+        for visit in all_of(self._floor, (scan for scan in older if not scan.waiting)):
+            if visit.start_ms + longest_ms(visit.attributes) >= cutoff_ms:
+                return (visit.scan_ms, visit.scan_id), floor_ms
+            floor_ms = visit.end_ms
         return LAST, floor_ms
 
     def _replace_first(self, count: int, blob: bytes) -> None:

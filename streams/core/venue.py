@@ -39,8 +39,13 @@ def take_marks(room: RoomPartition, number: int, records: Sequence[InRecord], st
         wanted[key] = packed or b""
     added: dict[tuple[bytes, int, bytes], int] = {}
     timestamp_ms = 0
+    expired = state.get(keys.EXPIRED)
+    first_day = room.clock.place(keys.expired_of(expired))[2] if expired else b""
     for record, mark in zip(records, marks, strict=True):
         day = mark.day.encode()
+        if day < first_day:  # from a partition days behind; what it would be counted with is gone
+            step.count("expired")
+            continue
         key = keys.venue_marks(mark.venue_id.encode(), day)
         area = f"{mark.ward_code}{mark.district_code}{mark.province_code}".encode()
         seen = split_areas(wanted[key])

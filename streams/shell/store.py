@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -146,15 +147,11 @@ class Store:
         """
         if self._pending:
             raise AssertionError("a scan of the store while steps are in flight")
-        found: list[tuple[bytes, bytes]] = []
-        pairs = cast("Iterable[tuple[bytes, bytes]]", self._db.items(from_key=max(prefix, after)))
-        for key, value in pairs:
-            if key <= after:
-                continue
-            if not key.startswith(prefix) or len(found) >= limit:
-                break
-            found.append((key, value))
-        return found
+        options = ReadOptions()
+        options.set_iterate_upper_bound(prefix[:-1] + bytes((prefix[-1] + 1,)))
+        items = self._db.items(from_key=max(prefix, after), read_opt=options)
+        pairs = list(islice(cast("Iterable[tuple[bytes, bytes]]", items), limit + 1))
+        return pairs[1:] if pairs and pairs[0][0] <= after else pairs[:limit]
 
     def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
         """All pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""

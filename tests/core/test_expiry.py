@@ -146,7 +146,7 @@ def test_months_with_and_without_expiry_give_the_same_rows() -> None:
 def test_portions_of_any_size_let_go_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few keys a portion looks at, the state ends the same."""
     whole_state = [state.data for state in _states(_months(45, expires=True)[0])]
-    monkeypatch.setattr(expiry, "PORTION_KEYS", 7)
+    monkeypatch.setattr(expiry, "PAGE_KEYS", 7)
     assert [state.data for state in _states(_months(45, expires=True)[0])] == whole_state
 
 
