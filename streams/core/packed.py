@@ -95,6 +95,19 @@ def scans_of(blob: bytes) -> Iterator[StoredScan]:
         yield scan
 
 
+def older_than(blob: bytes, than_ms: int) -> tuple[list[StoredScan], int]:
+    """The scans of a packed run from before an instant, and where the others begin; reads only those, from the front."""
+    older: list[StoredScan] = []
+    at = 0
+    while at < len(blob):
+        scan, end = unpack(blob, at)
+        if scan.occurred_ms >= than_ms:
+            break
+        older.append(scan)
+        at = end
+    return older, at
+
+
 def find(blob: bytes, scan_id: bytes) -> tuple[StoredScan, int, int] | None:
     """(scan, start, end) of ``scan_id`` in a packed run, or None."""
     if scan_id not in blob:  # the common case, at memory speed

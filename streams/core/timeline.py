@@ -120,8 +120,8 @@ class Timeline(HeldScans):
         # A visit that goes was opened before the cutoff, and what came after it changes nothing about its end.
         starts = [FIRST] if self._starts is None else [start for start in self._starts if start[0] < cutoff_ms]
         blobs = [self._blob if self._starts is None else self._chunk(start) for start in starts]
-        ends = [packed.position(blob, (cutoff_ms, b"")) for blob in blobs]
-        older = [scan for blob, end in zip(blobs, ends, strict=True) for scan in scans_of(blob[:end])]
+        parts = [packed.older_than(blob, cutoff_ms) for blob in blobs]
+        older = [scan for scans, _ in parts for scan in scans]
         boundary, floor_ms = self._expired_up_to(cutoff_ms, older)
         gone = [scan for scan in older if scan.waiting or scan.place < boundary]
         # No scan that may still come is a check-out that reaches back to a floor so old.
@@ -132,10 +132,10 @@ class Timeline(HeldScans):
         self._dirty = True
         self.floor_ms = floor_ms
         kept = b"".join([scan.pack() for scan in older if not scan.waiting and scan.place >= boundary])
-        blob = kept + b"".join([blob[end:] for blob, end in zip(blobs, ends, strict=True)])
+        blob = kept + b"".join([blob[end:] for blob, (_, end) in zip(blobs, parts, strict=True)])
         if self._starts is None:
             self._blob = blob
-            if not any(True for _ in accepted_in(blob)):
+            if next(accepted_in(blob), None) is None:
                 self._carry = self._floor
         else:
             self._drop_keys(gone, starts, clock)
