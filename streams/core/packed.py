@@ -96,7 +96,7 @@ def scans_of(blob: bytes) -> Iterator[StoredScan]:
 
 
 def older_than(blob: bytes, than_ms: int) -> tuple[list[StoredScan], int]:
-    """The scans of a packed run from before an instant, and where the others begin; reads only those, from the front."""
+    """The scans of a packed run from before an instant, read from the front, and where the others begin."""
     older: list[StoredScan] = []
     at = 0
     while at < len(blob):
