@@ -118,7 +118,7 @@ os.kill(os.getpid(), signal.SIGKILL)
             [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT_DIR, check=False
         )
         child = identify(int(done.stdout))
-        assert child is None or wait_until(lambda child=child: not is_running(child))
+        assert child is None or wait_gone(child, 10)
 
 
 def test_a_detached_child_outlives_its_parent(tmp_path: Path) -> None:
