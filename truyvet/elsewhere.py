@@ -15,7 +15,7 @@ HOLDS: Final[Mapping[str, str]] = MappingProxyType(
         "erasures": "requests to be forgotten",
         "enriched": "accepted scans",
         "visits": "visits, and that they were taken back",
-        "case-visits": "visits of cases, by the hash that is a visit's id",
+        "case-visits": "visits of cases, with their persons",
         "case-states": "the report that counts for each case",
         "exposures": "warnings, and that they were taken back",
         "rejects": "dead letters with key and payload",
