@@ -30,7 +30,7 @@ UNTIL_MS = NOW_MS - 1
 PLANTED = "5ca1ab1e0ddba11c0ffee15badc0de42"
 CASE = "00000000000000000000000000000c42"
 FRIEND = "000000000000000000000000000f12ed"
-COMPACTION_SECONDS_MAX = 90.0
+COMPACTION_SECONDS_MAX = 300.0
 
 
 def _scan(number: int, person: str, venue: str, hour: str, **others: object) -> dict[str, object]:
@@ -117,11 +117,11 @@ def test_a_planted_person_is_found_nowhere(settings: SettingsFactory) -> None:
         drain.wait(drain.settled)
         assert {row[0] for row in _active(stack.settings, "exposures")} == {PLANTED, CASE, FRIEND}
         assert {row[0] for row in _active(stack.settings, "cases")} == {PLANTED, CASE}
-        certificate = erase(stack.settings, PLANTED, UNTIL_MS, 60.0, lambda _: None)
+        certificate = erase(stack.settings, PLANTED, UNTIL_MS, 180.0, lambda _: None)
         assert certificate.complete
         feed.send(SCANS.topic, [_line(PLANTED, _scan(0, PLANTED, "CAFE", "08:00:00"), NOW_MS)])
         drain.wait(drain.settled)
-        again = erase(stack.settings, PLANTED, UNTIL_MS, 60.0, lambda _: None)
+        again = erase(stack.settings, PLANTED, UNTIL_MS, 180.0, lambda _: None)
         assert again.complete
         assert [one.rows_removed for one in again.removed if one.table != "rejects"] == [0] * (len(again.removed) - 1)
         drain.wait(drain.settled)

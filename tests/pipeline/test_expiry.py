@@ -15,7 +15,7 @@ from truyvet.stack import Stack
 
 PARTITIONS = 2
 LAST_DAY = 40
-SECONDS_MAX = 60.0
+SECONDS_MAX = 180.0
 
 
 def _run(settings: SettingsFactory, out: Path, *, expires: bool) -> tuple[Rows, dict[bytes, int]]:
