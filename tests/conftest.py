@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from infra.clickhouse import ClickHouseServer
@@ -14,6 +15,10 @@ from infra.topics import delete_topics
 from truyvet.config import ENV_PREFIX, Settings
 
 SettingsFactory = Callable[..., Settings]
+
+# How long an example takes says more about what else runs on a shared machine than about the code.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 _serial = itertools.count(1)
 
