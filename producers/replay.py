@@ -6,7 +6,6 @@ those are drained. When all is drained, every table is written to a file of fina
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from sinks.export import export_tables
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.drain import Drain
 from truyvet.stack import Stack
+from truyvet.terminal import Teller
 
 PROGRESS_SECONDS = 1.0
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     settings = replay_settings(args)
     with Stack(settings, workers=args.workers) as stack:
         try:
-            replay(stack, args.directory, _Teller())
+            replay(stack, args.directory, Teller("replay", PROGRESS_SECONDS))
         except FeedError as error:
             print(f"truyvet replay: {error}", file=sys.stderr)
             return 1
@@ -95,16 +95,3 @@ def replay(stack: Stack, directory: Path, tell: Callable[[str], None]) -> None:
 def _send(feed: Feed, directory: Path, kind: FileKind, tell: Callable[[str], None]) -> int:
     lines = read_lines(directory / kind.file_name, kind)
     return feed.send(kind.topic, lines, lambda count: tell(f"{count} lines of {kind.file_name}"))
-
-
-class _Teller:
-    """Says what is going on at most once a second, on stderr."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + PROGRESS_SECONDS
-            print(f"truyvet replay: {text}", file=sys.stderr)

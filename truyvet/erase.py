@@ -24,6 +24,7 @@ from streams.core.times import format_ms, parse_ms
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.erase_certificate import Certificate, Removed, as_object, certificate_of, print_certificate
 from truyvet.erase_passage import Passage
+from truyvet.terminal import Teller
 
 WAIT_SECONDS_DEFAULT = 600
 _POLL_SECONDS = 0.2
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         print("truyvet erase: nothing was done", file=sys.stderr)
         return 1
     try:
-        certificate = erase(settings, args.person, until_ms, args.wait, _Teller())
+        certificate = erase(settings, args.person, until_ms, args.wait, Teller("erase", _TELL_SECONDS))
     except (StorageError, QueryFailedError, FeedError, RefusedError, NotErasedError) as error:
         print(f"truyvet erase: {error}; run it again", file=sys.stderr)
         return 1
@@ -143,16 +144,3 @@ def _instant(text: str) -> int:
         return parse_ms(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2021-10-14T12:00:00+07:00") from None
-
-
-class _Teller:
-    """Says what is going on, but not too often, on stderr."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, text: str) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _TELL_SECONDS
-            print(f"truyvet erase: {text}", file=sys.stderr)

@@ -9,12 +9,12 @@ all others, with a copy of the request under the header ``echo``.
 from collections.abc import Sequence
 from typing import Final
 
-from streams.core import cases, intake, keys, reasons, rejected, wire
+from streams.core import cases, intake, keys, rejected, wire
 from streams.core.case_visits import Case
 from streams.core.decode import decode_erasure
 from streams.core.inbound import BadEvent, ErasureIn
 from streams.core.partition import partition_of
-from streams.core.room import FUTURE_MS_MAX, RoomPartition
+from streams.core.room import RoomPartition
 from streams.core.step import HeadedMessage, InRecord, StateReader, Step, header, newest_ms
 from streams.core.timeline import Timeline
 from streams.core.visit_changes import VisitChanges
@@ -32,14 +32,12 @@ def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord],
     requests: dict[str, tuple[ErasureIn, int, bool]] = {}
     for timed in desk.admit(own, [decode_erasure(record.value) for record in own]):
         event = timed.event
-        reason, detail = intake.time_fault(event.requested_ms, timed.now_ms, FUTURE_MS_MAX + timed.now_ms)
-        if reason == reasons.IN_FUTURE:
+        reason, detail = intake.time_fault(event.requested_ms, timed.now_ms, None)
+        if reason:
             step.count("rejected")
             desk.reject(timed.record, reason=reason, detail=detail, event=event)
             continue
-        _count(step, requests, event, timed.now_ms, state, own=True)
-        requests_of = requests.get(event.person_id)
-        if requests_of is not None and requests_of[0] is event:
+        if _count(step, requests, event, timed.now_ms, state, own=True):
             _tell_others(step, room, timed.record)
     for record, echo in zip(records, echoes, strict=True):
         if echo is not None:
@@ -69,15 +67,16 @@ def _count(
     state: StateReader,
     *,
     own: bool,
-) -> None:
-    """Notes a request, if none as late as it is known."""
+) -> bool:
+    """Notes a request, if none as late as it is known; whether it did."""
     known = requests.get(event.person_id)
     later = known is not None and known[0].requested_ms >= event.requested_ms
     if later or intake.is_erased(state, event.person_id, event.requested_ms):
         step.count("superseded")
-        return
+        return False
     step.count("accepted")
     requests[event.person_id] = (event, now_ms, own)
+    return True
 
 
 def _tell_others(step: Step, room: RoomPartition, record: InRecord) -> None:

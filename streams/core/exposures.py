@@ -5,7 +5,6 @@ difference of two calls. No exposure names the case's person, and none is made o
 """
 
 import struct
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,9 +15,9 @@ from streams.core.keys import split_venue_visit, time_of_key
 from streams.core.ruleset import Ruleset
 from streams.core.step import BY_KEY, KAFKA_TIMESTAMP_MIN_MS, Step
 from streams.core.times import MINUTE_MS, LocalClock, format_ms
+from streams.core.wire import digest
 
 EXPOSURES: Final = "exposures"
-_DIGEST_BYTES: Final = 16
 _VISIT = struct.Struct(">8s16sq10sB")
 pack_visit = _VISIT.pack
 """The stored value of a visit, of: its end as ``keys.time_key``, person (16 bytes), first scan's time (epoch ms),
@@ -107,10 +106,10 @@ def exposure_of(venue: bytes, case: CaseStay, contact: Contact, clock: LocalCloc
         return None
     minutes = overlap_ms // MINUTE_MS
     score = rule.weight(case.anchor_ms, from_ms, clock) * minutes
-    named = f"{case.case_id}|{case.visit_id}|{contact.visit.hex()}".encode()
+    named = (case.case_id.encode(), case.visit_id.encode(), contact.visit.hex().encode())
     areas = contact.areas.decode()
     return Exposure(
-        exposure_id=blake2b(named, digest_size=_DIGEST_BYTES).hexdigest(),
+        exposure_id=digest(*named).decode(),
         case_id=case.case_id,
         person_id=person_id,
         venue_id=venue.decode(),

@@ -167,11 +167,11 @@ def origin_of(record: InRecord) -> bytes:
     return origin if origin is not None and len(origin) <= ORIGIN_BYTES_MAX else b""
 
 
-def time_fault(event_ms: int, now_ms: int, age_ms_max: int) -> tuple[str, str]:
+def time_fault(event_ms: int, now_ms: int, age_ms_max: int | None) -> tuple[str, str]:
     """(reason, detail) of an event whose time lies too far ahead of or behind its record's; else two empty texts."""
     if event_ms > now_ms + FUTURE_MS_MAX:
         return reasons.IN_FUTURE, f"{(event_ms - now_ms) // 1000} s ahead of its record"
-    if event_ms < now_ms - age_ms_max:
+    if age_ms_max is not None and event_ms < now_ms - age_ms_max:
         return reasons.TOO_OLD, f"{(now_ms - event_ms) // 86_400_000} days before its record"
     return "", ""
 

@@ -44,7 +44,6 @@ _TAKES: Final = {
 }
 """What makes a step of a run of these topics; scans and venues need the register and the list of areas as well."""
 EXIT_BUG: Final = 70
-EXIT_LOST: Final = 75
 _OPENING_AT_ONCE_MAX: Final = 8
 _RECOVER_SECONDS: Final = 3.0
 """Three heartbeats: by then a worker that lost its place in the group has heard of it."""
