@@ -84,6 +84,7 @@ class Store:
             Exception: RocksDB's own, where another process holds the lock.
         """
         self._directory = directory
+        self._gone = directory.with_name(f"{directory.name}.gone")
         self._pending: deque[_Pending] = deque()
         self._fresh: dict[bytes, bytes | None] = {}
         self._older: dict[bytes, bytes | None] = {}
@@ -91,6 +92,7 @@ class Store:
         self._write_options = WriteOptions()
         setattr(self._write_options, "disable_wal", True)  # noqa: B010 - the stub calls it a method; it is a property
         self._open()
+        shutil.rmtree(self._gone, ignore_errors=True)
         local = self._local()
         age_seconds = time.time() - local.get("written_at", 0)
         if local and (local.get("layout") != LAYOUT_VERSION or not 0 <= age_seconds <= STALE_SECONDS_MAX):
@@ -109,7 +111,9 @@ class Store:
     def wipe(self) -> None:
         """Starts from nothing."""
         self._db.close()
-        shutil.rmtree(self._directory)
+        # Out of the way first: a folder of which a killed process has deleted some files would never open again.
+        self._directory.rename(self._gone)
+        shutil.rmtree(self._gone)
         self._pending.clear()
         self._fresh, self._older, self._fresh_bytes = {}, {}, 0
         self._open()
