@@ -22,6 +22,7 @@ _SEGMENT_BYTES_COMPACTED = 64 * _MIB
 _TIMEOUT_SECONDS = 15.0
 _LEADER_SECONDS_MAX = 30.0
 _POLL_SECONDS = 0.1
+_REPLICAS_DURABLE = 3
 
 
 class BrokerAwayError(Exception):
@@ -52,12 +53,15 @@ class TopicSpec:
         }
         if "compact" in self.cleanup:
             options["segment.bytes"] = str(_SEGMENT_BYTES_COMPACTED)
+        if restating or self.direction != "in":
+            # What follows from a record carries its timestamp. Were it refused because the clock of the broker that
+            # stamped the record runs ahead (an hour is Kafka's default), the partition would stand still.
+            options["message.timestamp.after.max.ms"] = _LONG_MAX
         if restating:
             options |= {
                 "retention.ms": "-1",
                 "segment.ms": _LONG_MAX,
                 "message.timestamp.before.max.ms": _LONG_MAX,
-                "message.timestamp.after.max.ms": _LONG_MAX,
             }
         elif self.retention_days is not None:
             options["retention.ms"] = str(self.retention_days * _DAY_MS)
@@ -140,7 +144,7 @@ def ensure_topics(settings: Settings) -> None:
             name,
             num_partitions=settings.partitions,
             replication_factor=settings.replication_factor,
-            config=spec.config(restating=settings.restating),
+            config=spec.config(restating=settings.restating) | _durability(settings),
         )
         for name, spec in specs.items()
         if name not in existing
@@ -148,6 +152,11 @@ def ensure_topics(settings: Settings) -> None:
     if missing:
         _wait_all(admin.create_topics(missing, operation_timeout=_TIMEOUT_SECONDS), KafkaError.TOPIC_ALREADY_EXISTS)
     _wait_leaders(admin, settings, specs)
+
+
+def _durability(settings: Settings) -> dict[str, str]:
+    """With three replicas, two must have what is acknowledged: one may die, and what the other has is not lost."""
+    return {"min.insync.replicas": "2"} if settings.replication_factor >= _REPLICAS_DURABLE else {}
 
 
 def check_topics(settings: Settings) -> list[str]:

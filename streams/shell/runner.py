@@ -18,7 +18,7 @@ from typing import Final
 
 from streams.core import expiry, person, waiting
 from streams.core.keys import META, STATE_VERSION
-from streams.core.room import RoomPartition
+from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import Step
 from streams.core.times import format_ms
 from streams.shell import metering
@@ -67,6 +67,8 @@ class Runner:
         self.room = room
         self.next: dict[str, int] = {}
         self.committed: dict[str, int] = {}
+        self.reached_ms: dict[str, int] = {}
+        """The newest record timestamp of the step committed last, by input topic; none of before this opening."""
         self.register_read: dict[int, int] = {}
         self.generation = -1
         self.lost: BaseException | None = None
@@ -238,14 +240,25 @@ class Runner:
     # Retention.
 
     @property
+    def _believed_ms(self) -> int:
+        """The newest record timestamp seen, as far as it is believed.
+
+        A single record stamped years ahead, by one broker's wrong clock, would have everything expire at once. So
+        expiry goes no further than this machine's clock, too; it only ever waits for it, which changes no result.
+        """
+        if self._settings.restating:
+            return self._newest_ms
+        return min(self._newest_ms, int(time.time() * 1000) + FUTURE_MS_MAX)
+
+    @property
     def may_expire(self) -> bool:
         """Whether a further day, or the rest of one that was begun, may go once all inputs are read to their end."""
-        return self._sweep is not None or expiry.cutoffs(self._newest_ms, self.room).scans_ms > self.expired_ms
+        return self._sweep is not None or expiry.cutoffs(self._believed_ms, self.room).scans_ms > self.expired_ms
 
     async def expire(self, at_end: Callable[[], bool]) -> None:
         """Lets go of what has become too old, portion by portion, as long as ``at_end`` says that no input waits."""
         if self._sweep is None:
-            self._sweep = (self._newest_ms, b"")
+            self._sweep = (self._believed_ms, b"")
         newest_ms, after = self._sweep
         following: bytes | None = after
         while following is not None:
@@ -293,6 +306,8 @@ class Runner:
         self._producer.commit(work.step)
         self._store.written(self._changelog_position())
         self.committed = json.loads(work.meta)["next"]
+        if work.topic is not None:
+            self.reached_ms[work.topic] = work.step.timestamp_ms
         metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)
 
     def _changelog_position(self) -> int:
