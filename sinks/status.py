@@ -117,6 +117,7 @@ class Status:
                 "rows": dict(self._rows),
                 "lag": sum(self._lag.values()),
                 "newest_insert_ms": self._newest_insert_ms,
+                "backlog": {"records": sum(self._lag.values()), "text": f"{sum(self._lag.values())} records wait"},
             }
 
     def healthy(self) -> tuple[bool, str]:

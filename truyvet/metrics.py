@@ -82,6 +82,18 @@ DUPLICATES = _counter("duplicates_total", "records", (), "Identical copies of a 
 LAG_RECORDS = _gauge(
     "lag_records", "records", ("topic", "partition"), "Records of a partition that are there and not yet processed."
 )
+BEHIND_SECONDS = _gauge(
+    "behind_seconds",
+    "seconds",
+    (),
+    "Age of the record up to which the input that is farthest behind is read; 0 where nothing waits.",
+)
+CATCH_UP_SECONDS = _gauge(
+    "catch_up_seconds",
+    "seconds",
+    (),
+    "Estimated time until a backlog is worked off; infinite while it grows, or too little was seen.",
+)
 STEP_SECONDS = _histogram(
     "step_seconds", "seconds", ("room",), "Time to compute one step, without its commit.", SECONDS_BUCKETS
 )

@@ -1,13 +1,14 @@
-"""``truyvet status``: the local stack's processes, endpoints and health."""
+"""``truyvet status``: the local stack's processes, endpoints and health, and how far behind they are."""
 
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
 from infra.processes import usage
-from truyvet.members import UP_DIR, Member, health, read_members
+from truyvet.members import UP_DIR, Member, fetch, health, read_members
 from truyvet.terminal import console
 
 _MIB = 1024 * 1024
@@ -36,7 +37,7 @@ def show(members: Sequence[Member], *, as_json: bool) -> int:
     return 0 if rows and all(row["health"] == "ok" for row in rows) else 1
 
 
-def _row(member: Member) -> dict[str, str | int | float | None]:
+def _row(member: Member) -> dict[str, Any]:
     used = usage(member.process)
     return {
         "name": member.name,
@@ -46,10 +47,23 @@ def _row(member: Member) -> dict[str, str | int | float | None]:
         "cpu_seconds": None if used is None else round(used.cpu_seconds, 2),
         "memory_peak_mib": None if used is None else round(used.memory_bytes_peak / _MIB, 1),
         "log": member.log_path,
+        "backlog": _backlog(member),
     }
 
 
-def _print_table(rows: Sequence[dict[str, str | int | float | None]]) -> None:
+def _backlog(member: Member) -> dict[str, Any] | None:
+    """What a worker or the sink says of its backlog; None where there is nobody to ask."""
+    if member.kind == "kafka":
+        return None
+    try:
+        answer = json.loads(fetch(f"{member.url}/progress")[1])
+    except (OSError, ValueError):
+        return None
+    backlog: dict[str, Any] | None = answer.get("backlog")
+    return backlog
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column, justify in (("process", "left"), ("pid", "right"), ("health", "left"), ("endpoint", "left")):
         table.add_column(column, justify="right" if justify == "right" else "left", overflow="fold")
@@ -62,4 +76,7 @@ def _print_table(rows: Sequence[dict[str, str | int | float | None]]) -> None:
         cells += ["" if row[name] is None else str(row[name]) for name in ("cpu_seconds", "memory_peak_mib")]
         table.add_row(*cells)
     console().print(table)
+    for row in rows:
+        if row["backlog"]:
+            print(f"{row['name']}: {row['backlog']['text']}")
     print(f"logs: {', '.join(sorted({str(row['log']) for row in rows}))}")

@@ -6,6 +6,7 @@ inputs are read from is decided here alone, by seeking to the offsets that its c
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,13 +22,14 @@ from streams.core.inbound import AreaList
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, StateReader, Step
 from streams.core.times import LocalClock, format_ms
+from streams.shell.backlog import Backlog
 from streams.shell.register import Register
 from streams.shell.runner import Runner
 from streams.shell.transaction import FencedError
 from streams.shell.transport import BatchConsumer, Run
 from truyvet import logs
 from truyvet.config import Settings
-from truyvet.metrics import LAG_RECORDS, REBALANCES, STATE_BYTES
+from truyvet.metrics import BEHIND_SECONDS, CATCH_UP_SECONDS, LAG_RECORDS, REBALANCES, STATE_BYTES
 from truyvet.rulesets import load_rulesets
 
 TOPICS: Final = {
@@ -79,6 +81,8 @@ class Rooms:
         self._to_look: set[Runner] = set()
         self._expires = not settings.restating or settings.rehearse_expiry
         self._expiring: set[Runner] = set()
+        self._backlog = Backlog()
+        self._behind: dict[str, object] = {}
         self._closed = False
         self.generation = -1
 
@@ -111,6 +115,7 @@ class Rooms:
                 runner.generation = generation
             await self._seek(list(self._runners.values()))
             self.generation = generation
+            self._backlog.forget()
             log.info("partitions assigned", generation=generation, rooms=len(self._runners), opened=len(opened))
             for runner in opened:
                 self._spawn(self._look(runner, everything=True))
@@ -311,24 +316,48 @@ class Rooms:
             register = {str(p): o for p, o in runner.register_read.items()}
             expired = format_ms(runner.expired_ms) if runner.expired_ms else None
             rooms[runner.part] = {"next": following, "register": register, "expired": expired}
-        return {"generation": self.generation, "rooms": rooms}
+        return {"generation": self.generation, "rooms": rooms, "backlog": self._behind}
 
     def _read_to(self, tp: TP, offset: int) -> int:
         return self._consumer.read_to(tp, offset)
 
     def measure(self) -> int:
-        """Sets the gauges of lag and state size; returns the lag in records."""
-        lag_in_all = 0
+        """Sets the gauges of lag and state size, says how a backlog goes; returns the lag in records."""
+        lags: list[int | None] = []
+        settled, oldest_ms = 0, None
         for (_, partition), runner in self._runners.items():
             for topic in TOPICS[runner.name]:
-                lag = self._lag(runner, topic) or 0
-                LAG_RECORDS.labels(topic, str(partition)).set(lag)
-                lag_in_all += lag
+                lag = self._lag(runner, topic)
+                lags.append(lag)
+                LAG_RECORDS.labels(topic, str(partition)).set(lag or 0)
+                settled += self._read_to(TP(self._settings.topic(topic), partition), runner.committed.get(topic, 0))
+                # Of an input that was read to its end, the last record says nothing about those that come next.
+                reached_ms = runner.reached_ms.get(topic) if lag else runner.reached_ms.pop(topic, None)
+                if lag and reached_ms is not None:
+                    oldest_ms = reached_ms if oldest_ms is None else min(oldest_ms, reached_ms)
             if runner.may_expire and runner not in self._expiring and self._expires:
                 self._expiring.add(runner)
                 self._spawn(self._expire(runner))
             STATE_BYTES.labels(runner.name, str(partition)).set(runner.size_bytes())
+        lag_in_all = sum(lag or 0 for lag in lags)
+        if None not in lags:
+            self._backlog.see(self._loop.time(), settled, settled + lag_in_all)
+        self._tell_backlog(oldest_ms)
         return lag_in_all
+
+    def _tell_backlog(self, oldest_ms: int | None) -> None:
+        """``oldest_ms`` is the record timestamp up to which the input that is farthest behind was read."""
+        # Records of a history that is restated tell nothing about now.
+        known = oldest_ms is not None and not self._settings.restating
+        age_seconds = max(0.0, time.time() - (oldest_ms or 0) / 1000) if known else None
+        estimate = self._backlog.estimate()
+        text = estimate.text(age_seconds)
+        self._behind = estimate._asdict() | {"age_seconds": age_seconds, "text": text}
+        BEHIND_SECONDS.set(age_seconds or 0.0)
+        CATCH_UP_SECONDS.set(float("inf") if estimate.seconds is None else estimate.seconds)
+        said = self._backlog.due(self._loop.time())
+        if said is not None:
+            log.info(said, progress=text)
 
 
 def _kept(runner: Runner, generation: int) -> bool:

@@ -1,0 +1,128 @@
+"""How far behind a worker is, how fast it works it off, and when it will have: arithmetic, given what was seen when.
+
+The estimate is of what is left over what is worked off beyond what comes in, by the last two minutes. A pause (a
+rebalance, a broker away, a laptop asleep) is no time in which records are worked off, so it makes nothing slower.
+"""
+
+from collections import deque
+from typing import Final, NamedTuple
+
+WINDOW_SECONDS: Final = 120.0
+PAUSE_SECONDS_MIN: Final = 10.0
+"""So long without a record settled is a pause: a large step takes seconds, too."""
+SURE_SECONDS_MIN: Final = 5.0
+"""Before so much work was seen, nothing is said of its speed."""
+BACKLOG_RECORDS_MIN: Final = 10_000
+"""Fewer records are the next step, and no backlog."""
+TELL_FIRST_SECONDS: Final = 10.0
+TELL_SECONDS: Final = 60.0
+
+
+class Estimate(NamedTuple):
+    """What is left, and how long it will take."""
+
+    records: int
+    """That are there and not settled."""
+    per_second: float
+    """Records settled, pauses left out."""
+    coming_per_second: float
+    """Records that came in meanwhile, those that one room writes for the other included."""
+    seconds: float | None
+    """Until it is worked off; 0 without a backlog, None where nobody can say: falling behind, or too little seen."""
+
+    @property
+    def falling_behind(self) -> bool:
+        """Whether more comes in than is worked off."""
+        return self.per_second > 0 and self.coming_per_second >= self.per_second and self.records > 0
+
+    def text(self, age_seconds: float | None = None) -> str:
+        """One sentence without its end; the age is that of the records that come next, where it means something."""
+        if self.records < BACKLOG_RECORDS_MIN:
+            return f"{self.records} records wait"
+        age = "" if age_seconds is None else f" ({duration(age_seconds)})"
+        behind = f"{self.records:,} records behind{age}, {self.per_second:,.0f}/s"
+        if self.falling_behind:
+            return f"{behind}, falling behind: {self.coming_per_second:,.0f}/s come in"
+        return behind if self.seconds is None else f"{behind}, caught up in {duration(self.seconds)}"
+
+
+class _Stretch(NamedTuple):
+    """What happened between two times at which something had been settled."""
+
+    seconds: float
+    """Of work: a pause counts as much as the shortest one."""
+    clock_seconds: float
+    settled: int
+    came: int
+
+
+class Backlog:
+    """What one worker has seen of its inputs; to be told of about once a second."""
+
+    def __init__(self) -> None:
+        self._stretches: deque[_Stretch] = deque()
+        self._last: tuple[float, int, int] | None = None
+        self._lag = 0
+        self._behind_since: float | None = None
+        self._told_at: float | None = None
+
+    def forget(self) -> None:
+        """The inputs are others now: what was seen says nothing about them."""
+        self._stretches.clear()
+        self._last = None
+
+    def see(self, now_seconds: float, settled: int, end: int) -> None:
+        """All inputs were settled up to ``settled`` and end at ``end``: sums of the offsets of their partitions."""
+        self._lag = end - settled
+        if self._lag < BACKLOG_RECORDS_MIN:
+            self.forget()
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now_seconds
+        if self._last is None:
+            self._last = (now_seconds, settled, end)
+            return
+        since, settled_before, end_before = self._last
+        if settled <= settled_before:
+            return
+        seconds = now_seconds - since
+        self._stretches.append(
+            _Stretch(min(seconds, PAUSE_SECONDS_MIN), seconds, settled - settled_before, end - end_before)
+        )
+        self._last = (now_seconds, settled, end)
+        while sum(stretch.seconds for stretch in self._stretches) > WINDOW_SECONDS:
+            self._stretches.popleft()
+
+    def estimate(self) -> Estimate:
+        """By what was seen so far."""
+        seconds = sum(stretch.seconds for stretch in self._stretches)
+        if seconds < SURE_SECONDS_MIN:
+            return Estimate(self._lag, 0.0, 0.0, 0.0 if self._lag < BACKLOG_RECORDS_MIN else None)
+        per_second = sum(stretch.settled for stretch in self._stretches) / seconds
+        coming = sum(stretch.came for stretch in self._stretches) / sum(part.clock_seconds for part in self._stretches)
+        left = None if coming >= per_second else self._lag / (per_second - coming)
+        return Estimate(self._lag, per_second, coming, left)
+
+    def due(self, now_seconds: float) -> str | None:
+        """What is to be said now of a backlog, or of its end: its first seconds are no news, and then once a minute."""
+        if self._behind_since is None:
+            told, self._told_at = self._told_at, None
+            return None if told is None else "caught up"
+        first = self._told_at is None
+        since, wait = (self._behind_since, TELL_FIRST_SECONDS) if first else (self._told_at or 0.0, TELL_SECONDS)
+        if now_seconds - since < wait:
+            return None
+        self._told_at = now_seconds
+        return "catching up"
+
+
+def duration(seconds: float) -> str:
+    """Roughly: ``40 s``, ``12 min``, ``5 h 10 min``, ``27 d 3 h``."""
+    if seconds < 90:  # noqa: PLR2004 - a minute and a half is no "2 min" yet
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:  # noqa: PLR2004 - minutes an hour
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
