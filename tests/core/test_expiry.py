@@ -150,6 +150,35 @@ def test_portions_of_any_size_let_go_of_the_same(monkeypatch: pytest.MonkeyPatch
     assert [state.data for state in _states(_months(45, expires=True)[0])] == whole_state
 
 
+def test_a_short_visit_kept_for_a_long_one_before_it_can_be_taken_back() -> None:
+    """A timeline lets go from its front only, the venue room of each visit by its own length: an erasure meets both."""
+    pipeline = Pipeline()
+    for venue_id, category in (("HOTEL", "hotel"), ("SHOP", "pharmacy")):
+        pipeline.produce("venues", venue_id.encode(), _venue(venue_id, category), START_MS - DAY_MS)
+    pipeline.register()
+    day_ms = CLOCK.day_start(START_MS)
+    newest_ms = day_ms + 30 * DAY_MS
+    stays = ((0, "HOTEL", day_ms + HOUR_MS), (0, "SHOP", day_ms + 2 * HOUR_MS), (1, "SHOP", newest_ms - HOUR_MS))
+    for who, venue_id, at_ms in stays:
+        scan = {"scan_id": f"s{at_ms}", "person_id": PERSONS[who], "venue_id": venue_id, "direction": "in"}
+        value = json.dumps(scan | {"source": "vhd", "occurred_at": format_ms(at_ms)}).encode()
+        pipeline.produce("scans", PERSONS[who].encode(), value, at_ms)
+    case = {"case_id": "C", "person_id": PERSONS[1], "status": "confirmed", "ruleset": "vn-2021-07"}
+    value = json.dumps(case | dict.fromkeys(("sampled_at", "reported_at"), format_ms(newest_ms))).encode()
+    pipeline.produce("cases", PERSONS[1].encode(), value, newest_ms)
+    pipeline.run(whole)
+    pipeline.produce("scans", None, b"no scan", newest_ms)
+    pipeline.produce("venue-marks", b"SHOP", _mark(newest_ms), newest_ms)
+    pipeline.run(whole)
+    pipeline.expire()
+    left = [key.partition(b"\0")[0] for key, _ in pipeline.venue_states[0].scan(b"v", 3)]
+    assert left == [b"vHOTEL", b"vSHOP"], "what may have lasted until the cutoff, and the case's"
+    request = json.dumps({"person_id": PERSONS[0], "requested_at": format_ms(newest_ms)}).encode()
+    pipeline.produce("erasures", PERSONS[0].encode(), request, newest_ms)
+    pipeline.run(whole)
+    assert sorted(row["status"] for row in pipeline.views()["visits"]) == ["active", "retracted", "retracted"]
+
+
 def _states(pipeline: Pipeline) -> list[MemoryState]:
     return [*pipeline.person_states, *pipeline.venue_states]
 
