@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker of one node (KRaft), run from plain jars.
+"""A real Apache Kafka broker (KRaft), run from plain jars; alone, or one node of an ``infra.cluster.KafkaCluster``.
 
 `./do` fetches the jars with Maven into ``var/kafka/jars``, then runs this module once: it makes the archive
 of loaded classes that halves a broker's start (6.3 to 2.8 CPU-seconds). The data folder is formatted once and
@@ -8,6 +8,7 @@ kept: a broker started again on the same folder and port has everything that was
 import base64
 import tempfile
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -24,8 +25,8 @@ HEAP_MIB = 768
 
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+node.id={node}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
@@ -33,14 +34,17 @@ inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={data_dir}
 auto.create.topics.enable=false
-# One node: every internal topic has one replica, and few partitions so that it starts quickly.
-offsets.topic.replication.factor=1
+# Every node has every internal topic, and more than half must have what is acknowledged; few partitions, so that it
+# starts quickly.
+default.replication.factor={nodes}
+min.insync.replicas={majority}
+offsets.topic.replication.factor={nodes}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={nodes}
+transaction.state.log.min.isr={majority}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={nodes}
+share.coordinator.state.topic.min.isr={majority}
 # Members come and go in tests and demos; nobody should wait for more of them.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
@@ -58,6 +62,22 @@ log.retention.ms=-1
 """
 
 
+@dataclass(frozen=True)
+class Quorum:
+    """What the nodes of one cluster know of each other: who they are, and where their controllers listen."""
+
+    controller_ports: tuple[int, ...]
+    """By node; the first node has the number 1."""
+    cluster_id: str = field(
+        default_factory=lambda: base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+    )
+
+    @property
+    def voters(self) -> str:
+        """The controllers as Kafka's setting names them."""
+        return ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(self.controller_ports, 1))
+
+
 class KafkaBroker(Server):
     """One broker in ``directory``; a context manager, or ``start`` and ``stop``.
 
@@ -66,6 +86,8 @@ class KafkaBroker(Server):
         port: Where clients connect; None takes a free one. A broker started again must keep its port.
         die_with_parent: The broker is killed when this process is gone; False leaves it running.
         heap_mib: Bound of the Java heap.
+        node: Its number in ``quorum``.
+        quorum: The cluster's nodes; None makes a cluster of this one.
     """
 
     name = "kafka"
@@ -77,9 +99,12 @@ class KafkaBroker(Server):
         port: int | None = None,
         die_with_parent: bool = True,
         heap_mib: int = HEAP_MIB,
+        node: int = 1,
+        quorum: Quorum | None = None,
     ) -> None:
         super().__init__(directory, port=port, die_with_parent=die_with_parent)
-        self._controller_port = free_port()
+        self._quorum = quorum or Quorum((free_port(),))
+        self._node = node
         self._heap_mib = heap_mib
 
     @property
@@ -103,7 +128,11 @@ class KafkaBroker(Server):
         config.write_text(
             _PROPERTIES.format(
                 port=self.port,
-                controller_port=self._controller_port,
+                controller_port=self._quorum.controller_ports[self._node - 1],
+                node=self._node,
+                voters=self._quorum.voters,
+                nodes=len(self._quorum.controller_ports),
+                majority=len(self._quorum.controller_ports) // 2 + 1,
                 data_dir=self.directory / "data",
                 heap_mib=self._heap_mib,
             ),
@@ -112,9 +141,8 @@ class KafkaBroker(Server):
         return config
 
     def _format(self, config: Path) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=").replace("-", "A")
         tool = [*_java("-XX:+UseSerialGC -XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool"]
-        popen = spawn([*tool, "format", "-t", cluster_id, "-c", str(config)], log_path=self.log_path)
+        popen = spawn([*tool, "format", "-t", self._quorum.cluster_id, "-c", str(config)], log_path=self.log_path)
         if popen.wait() != 0:
             raise ProcessError(f"kafka cannot format its data folder: {log_tail(self.log_path)}")
 
