@@ -260,16 +260,19 @@ class Consuming:
             except KafkaException:
                 return
             self._status.broker_back()
-        self._status.lag(self._lag())
+        self._status.lag(*self._lag())
 
-    def _lag(self) -> dict[Place, int]:
-        lag = {}
+    def _lag(self) -> tuple[dict[Place, int], int]:
+        """(records not yet stored by partition, the sum of the offsets up to which they are)."""
+        lag, stored_in_all = {}, 0
         for one in self._consumer.assignment():
             low, high = self._consumer.get_watermark_offsets(one, cached=True)
             place = (one.topic, one.partition)
             if high >= 0:
-                lag[place] = max(0, high - self._stored.get(place, max(0, low)))
-        return lag
+                stored = self._stored.get(place, max(0, low))
+                lag[place] = max(0, high - stored)
+                stored_in_all += stored
+        return lag, stored_in_all
 
     def _close(self) -> None:
         """Gives an insert under way some seconds, commits it, and leaves; the rest will be read again."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from truyvet import logs, metrics
+from truyvet.backlog import Backlog
 
 STUCK_SECONDS_MAX = 60.0
 """Unhealthy after so long with lag and nothing stored, or with the broker away."""
@@ -26,6 +27,7 @@ class Status:
         self._rows: Counter[str] = Counter()
         self._committed: dict[str, dict[int, int]] = {}
         self._lag: dict[tuple[str, int], int] = {}
+        self._backlog = Backlog()
         self._newest_insert_ms: int | None = None
         self._moved = time.monotonic()
         self._refused_since: float | None = None
@@ -93,14 +95,20 @@ class Status:
         """The partitions are no longer this sink's; what it knows of them may be out of date."""
         with self._lock:
             self._committed.clear()
+            self._backlog.forget()
 
-    def lag(self, lag: Mapping[tuple[str, int], int]) -> None:
-        """Records there and not yet stored, of all partitions this sink has now."""
+    def lag(self, lag: Mapping[tuple[str, int], int], stored: int) -> None:
+        """Records there and not yet stored, of all partitions this sink has now; ``stored`` sums up their offsets."""
+        now = time.monotonic()
         with self._lock:
+            self._backlog.see(now, stored, stored + sum(lag.values()))
+            said, text = self._backlog.due(now), self._backlog.estimate().text()
             gone = self._lag.keys() - lag.keys()
             self._lag = dict(lag)
             if not any(lag.values()):
                 self._moved = time.monotonic()
+        if said is not None:
+            _log.info(said, progress=text)
         for topic, partition in gone:
             metrics.LAG_RECORDS.remove(topic, str(partition))
         for (topic, partition), records in lag.items():
@@ -109,6 +117,7 @@ class Status:
     def progress(self) -> dict[str, object]:
         """What ``/progress`` shows; ``topics`` holds the next offset of each partition known so far."""
         with self._lock:
+            estimate = self._backlog.estimate()
             return {
                 "topics": {
                     topic: {str(partition): offset for partition, offset in sorted(offsets.items())}
@@ -117,7 +126,7 @@ class Status:
                 "rows": dict(self._rows),
                 "lag": sum(self._lag.values()),
                 "newest_insert_ms": self._newest_insert_ms,
-                "backlog": {"records": sum(self._lag.values()), "text": f"{sum(self._lag.values())} records wait"},
+                "backlog": estimate._asdict() | {"text": estimate.text()},
             }
 
     def healthy(self) -> tuple[bool, str]:
@@ -126,10 +135,11 @@ class Status:
         with self._lock:
             lag = sum(self._lag.values())
             refused, away, moved = self._refused_since, self._broker_away_since, self._moved
+            text = self._backlog.estimate().text()
         if refused is not None and now - refused > REFUSED_SECONDS_MAX:
             return False, f"ClickHouse has not taken a row for {now - refused:.0f} s"
         if away is not None and now - away > STUCK_SECONDS_MAX:
             return False, f"the broker has been away for {now - away:.0f} s"
         if lag and now - moved > STUCK_SECONDS_MAX:
             return False, f"{lag} records wait and nothing was stored for {now - moved:.0f} s"
-        return True, f"{lag} records wait"
+        return True, text

@@ -22,12 +22,12 @@ from streams.core.inbound import AreaList
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, StateReader, Step
 from streams.core.times import LocalClock, format_ms
-from streams.shell.backlog import Backlog
 from streams.shell.register import Register
 from streams.shell.runner import Runner
 from streams.shell.transaction import FencedError
 from streams.shell.transport import BatchConsumer, Run
 from truyvet import logs
+from truyvet.backlog import Backlog
 from truyvet.config import Settings
 from truyvet.metrics import BEHIND_SECONDS, CATCH_UP_SECONDS, LAG_RECORDS, REBALANCES, STATE_BYTES
 from truyvet.rulesets import load_rulesets
@@ -305,7 +305,7 @@ class Rooms:
     # What the process shows.
 
     def progress(self) -> dict[str, object]:
-        """Next offsets by room partition: everything before them is committed. Called in any thread."""
+        """Next offsets by room partition, everything before them is committed, and steps. Called in any thread."""
         rooms = {}
         for (_, partition), runner in list(self._runners.items()):
             committed = dict(runner.committed)
@@ -315,11 +315,21 @@ class Rooms:
             }
             register = {str(p): o for p, o in runner.register_read.items()}
             expired = format_ms(runner.expired_ms) if runner.expired_ms else None
-            rooms[runner.part] = {"next": following, "register": register, "expired": expired}
+            rooms[runner.part] = {
+                "next": following,
+                "register": register,
+                "expired": expired,
+                "step": runner.committed_step,
+            }
         return {"generation": self.generation, "rooms": rooms, "backlog": self._behind}
 
     def _read_to(self, tp: TP, offset: int) -> int:
         return self._consumer.read_to(tp, offset)
+
+    @property
+    def behind(self) -> str:
+        """How far behind this worker is, in words."""
+        return str(self._behind.get("text", "not measured yet"))
 
     def measure(self) -> int:
         """Sets the gauges of lag and state size, says how a backlog goes; returns the lag in records."""

@@ -197,7 +197,7 @@ class Worker:
         stuck_seconds = time.monotonic() - self._moved_at
         if stuck_seconds > _STUCK_SECONDS:
             return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"
-        return True, f"lag {self._lag} records"
+        return True, self._rooms.behind
 
 
 def _require_topics(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.shell.backlog import BACKLOG_RECORDS_MIN, PAUSE_SECONDS_MIN, Backlog, duration
+from truyvet.backlog import BACKLOG_RECORDS_MIN, PAUSE_SECONDS_MIN, Backlog, duration
 
 LEFT = 1_000_000
 
