@@ -22,6 +22,9 @@ from faust.types.tuples import ConsumerMessage
 from truyvet.metrics import BROKER_ERRORS
 
 FETCH_MAX_WAIT_MS = 200
+RUN_BYTES_MAX = 8 * 1024 * 1024
+"""About what the values of one fetch may take in all: a megabyte that is fetched may hold hundreds, compressed."""
+_RECORDS_AT_ONCE = 250
 
 
 class Run(NamedTuple):
@@ -37,6 +40,11 @@ class Run(NamedTuple):
     next: int
     epoch: int
     records: list[Any]
+
+
+def _reassigning(consumer: Any) -> bool:
+    """Whether a fetch would wait for partitions to be assigned."""
+    return bool(consumer._subscription.reassignment_in_progress)
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -63,7 +71,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> dict[TP, list[Run]]:
-        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        fetched: dict[TP, list[Any]] = {}
+        records_left, bytes_left = max_records or _RECORDS_AT_ONCE, RUN_BYTES_MAX
+        # Once something is held, nothing here may wait: what is held must be stamped before a seek can come.
+        while records_left > 0 and bytes_left > 0 and not (fetched and _reassigning(consumer)):
+            at_once = min(records_left, _RECORDS_AT_ONCE)
+            some = await super()._fetch_records(consumer, active_partitions, 0.0 if fetched else timeout, at_once)
+            if not some:
+                break
+            for tp, records in some.items():
+                fetched.setdefault(tp, []).extend(records)
+                records_left -= len(records)
+                bytes_left -= sum([len(record.value or b"") for record in records])
         runs = self._runs(fetched)
         self.read_to = self._read_positions(consumer)
         return runs
