@@ -67,6 +67,7 @@ class Runner:
         self.room = room
         self.next: dict[str, int] = {}
         self.committed: dict[str, int] = {}
+        self.committed_step = 0
         self.reached_ms: dict[str, int] = {}
         """The newest record timestamp of the step committed last, by input topic; none of before this opening."""
         self.register_read: dict[int, int] = {}
@@ -125,6 +126,7 @@ class Runner:
             self._newest_ms = known["newest"]
             self.expired_ms = known["expired"]
         self.committed = dict(self.next)
+        self.committed_step = self._step
         self._position = self._store.position
         self._position_consumer = log_consumer(self._settings)
         self._thread = threading.Thread(target=self._commit_steps, name=f"commit-{self.part}", daemon=True)
@@ -305,7 +307,8 @@ class Runner:
         began = time.perf_counter()
         self._producer.commit(work.step)
         self._store.written(self._changelog_position())
-        self.committed = json.loads(work.meta)["next"]
+        known = json.loads(work.meta)
+        self.committed, self.committed_step = known["next"], known["step"]
         if work.topic is not None:
             self.reached_ms[work.topic] = work.step.timestamp_ms
         metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)
