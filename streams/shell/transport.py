@@ -42,9 +42,14 @@ class Run(NamedTuple):
     records: list[Any]
 
 
-def _reassigning(consumer: Any) -> bool:
-    """Whether a fetch would wait for partitions to be assigned."""
-    return bool(consumer._subscription.reassignment_in_progress)
+def _append(runs: list[Run], more: list[Run]) -> None:
+    """Adds runs of one partition; one that goes on where the last one ended makes one with it."""
+    for run in more:
+        if runs and (runs[-1].epoch, runs[-1].next) == (run.epoch, run.start):
+            runs[-1].records.extend(run.records)
+            runs[-1] = runs[-1]._replace(next=run.next)
+        else:
+            runs.append(run)
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -71,19 +76,19 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> dict[TP, list[Run]]:
-        fetched: dict[TP, list[Any]] = {}
+        runs: dict[TP, list[Run]] = {}
         records_left, bytes_left = max_records or _RECORDS_AT_ONCE, RUN_BYTES_MAX
-        # Once something is held, nothing here may wait: what is held must be stamped before a seek can come.
-        while records_left > 0 and bytes_left > 0 and not (fetched and _reassigning(consumer)):
+        while records_left > 0 and bytes_left > 0:
             at_once = min(records_left, _RECORDS_AT_ONCE)
-            some = await super()._fetch_records(consumer, active_partitions, 0.0 if fetched else timeout, at_once)
-            if not some:
-                break
-            for tp, records in some.items():
-                fetched.setdefault(tp, []).extend(records)
+            some = await super()._fetch_records(consumer, active_partitions, 0.0 if runs else timeout, at_once)
+            for records in some.values():
                 records_left -= len(records)
                 bytes_left -= sum([len(record.value or b"") for record in records])
-        runs = self._runs(fetched)
+            for tp, found in self._runs(some).items():
+                _append(runs.setdefault(tp, []), found)
+            # What is held must not wait while partitions are assigned anew.
+            if not some or consumer._subscription.reassignment_in_progress:
+                break
         self.read_to = self._read_positions(consumer)
         return runs
 
