@@ -26,6 +26,7 @@ from sinks.status import Status
 from sinks.tables import SINK_TOPICS
 from truyvet import logs
 from truyvet.config import Settings, load_settings
+from truyvet.disk import DiskWatch
 from truyvet.http import HttpService
 
 OWNED_SECONDS_MAX = 10.0
@@ -72,7 +73,7 @@ class _Sink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._status = Status()
+        self._status = Status(DiskWatch(settings.embedded_dir) if settings.clickhouse == "embedded" else None)
         self._backend: Backend | None = None
         self._maintaining = threading.Lock()
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from truyvet import logs, metrics
 from truyvet.backlog import Backlog
+from truyvet.disk import DiskWatch
 
 STUCK_SECONDS_MAX = 60.0
 """Unhealthy after so long with lag and nothing stored, or with the broker away."""
@@ -22,7 +23,9 @@ _log = logs.get("sink")
 class Status:
     """The sink's state as others see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: DiskWatch | None = None) -> None:
+        """``disk`` is that of the embedded database."""
+        self._disk = disk
         self._lock = threading.Lock()
         self._rows: Counter[str] = Counter()
         self._committed: dict[str, dict[int, int]] = {}
@@ -99,6 +102,8 @@ class Status:
 
     def lag(self, lag: Mapping[tuple[str, int], int], stored: int) -> None:
         """Records there and not yet stored, of all partitions this sink has now; ``stored`` sums up their offsets."""
+        if self._disk is not None:
+            self._disk.look()
         now = time.monotonic()
         with self._lock:
             self._backlog.see(now, stored, stored + sum(lag.values()))
@@ -136,6 +141,8 @@ class Status:
             lag = sum(self._lag.values())
             refused, away, moved = self._refused_since, self._broker_away_since, self._moved
             text = self._backlog.estimate().text()
+        if self._disk is not None and self._disk.complaint is not None:
+            return False, self._disk.complaint
         if refused is not None and now - refused > REFUSED_SECONDS_MAX:
             return False, f"ClickHouse has not taken a row for {now - refused:.0f} s"
         if away is not None and now - away > STUCK_SECONDS_MAX:

@@ -94,6 +94,7 @@ CATCH_UP_SECONDS = _gauge(
     (),
     "Estimated time until a backlog is worked off; infinite while it grows, or too little was seen.",
 )
+DISK_FREE_BYTES = _gauge("disk_free_bytes", "bytes", (), "Room on the disk of the folder that this process writes to.")
 STEP_SECONDS = _histogram(
     "step_seconds", "seconds", ("room",), "Time to compute one step, without its commit.", SECONDS_BUCKETS
 )

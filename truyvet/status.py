@@ -3,11 +3,13 @@
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from infra.processes import usage
+from truyvet.disk import complaint
 from truyvet.members import UP_DIR, Member, fetch, health, read_members
 from truyvet.terminal import console
 
@@ -48,6 +50,7 @@ def _row(member: Member) -> dict[str, Any]:
         "memory_peak_mib": None if used is None else round(used.memory_bytes_peak / _MIB, 1),
         "log": member.log_path,
         "backlog": _backlog(member),
+        "disk": complaint(Path(member.log_path).parent),
     }
 
 
@@ -79,4 +82,6 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if row["backlog"]:
             print(f"{row['name']}: {row['backlog']['text']}")
+    for full in sorted({row["disk"] for row in rows if row["disk"] is not None}):
+        print(full)
     print(f"logs: {', '.join(sorted({str(row['log']) for row in rows}))}")

@@ -28,10 +28,13 @@ from streams.shell.store import Store
 from streams.shell.transaction import FencedError, TransactionalProducer
 from truyvet import logs
 from truyvet.config import Settings
+from truyvet.disk import NO_SPACE, complaint
 
 STEPS_IN_FLIGHT_MAX: Final = 2
 WAITING_PER_STEP_MAX: Final = 2_000
 _POSITION_SECONDS: Final = 1.0
+_NO_SPACE_SECONDS: Final = 1.0
+_NO_SPACE_TRIES_MAX: Final = 60
 
 log = logs.get("room")
 
@@ -110,6 +113,7 @@ class Runner:
         """
         began = time.monotonic()
         self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)
+        self._directory = directory
         self._store = Store(directory / self.part)
         restored = restore(self._store, self._settings, self._settings.topic(self._changelog), self.room.partition)
         meta = self._store.get(META)
@@ -306,12 +310,27 @@ class Runner:
     def _commit(self, work: _Work) -> None:
         began = time.perf_counter()
         self._producer.commit(work.step)
-        self._store.written(self._changelog_position())
+        self._write(self._changelog_position())
         known = json.loads(work.meta)
         self.committed, self.committed_step = known["next"], known["step"]
         if work.topic is not None:
             self.reached_ms[work.topic] = work.step.timestamp_ms
         metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)
+
+    def _write(self, position: int) -> None:
+        """Writes the committed step to the store; on a full disk it waits for room, and RocksDB then goes on."""
+        tries = 0
+        while True:
+            try:
+                self._store.written(position)
+            except Exception as error:  # RocksDB has one for everything
+                # The store is behind and may stay so: whoever opens it next restores the rest.
+                if NO_SPACE not in str(error) or self.closed or tries > _NO_SPACE_TRIES_MAX:
+                    raise
+                tries = 0 if complaint(self._directory) else tries + 1
+                time.sleep(_NO_SPACE_SECONDS)
+            else:
+                return
 
     def _changelog_position(self) -> int:
         """A lower bound of where the changelog ends: asked for about once a second, since it costs a call.

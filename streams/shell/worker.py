@@ -29,6 +29,7 @@ from streams.shell.rooms import TOPICS, Rooms, die
 from streams.shell.transport import Run
 from truyvet import logs
 from truyvet.config import ConfigError, Settings, load_settings
+from truyvet.disk import DiskWatch
 from truyvet.http import HttpService
 
 _SLOTS_MAX = 256
@@ -132,6 +133,7 @@ class Worker:
         self._directory = directory
         self._lag = 0
         self._moved_at = time.monotonic()
+        self._disk = DiskWatch(directory)
         self._rooms: Rooms | None = None
 
     async def run(self) -> int:
@@ -181,6 +183,7 @@ class Worker:
         committed_before: object = None
         while True:
             await asyncio.sleep(1.0)
+            self._disk.look()
             self._lag = self._rooms.measure()
             committed = self._rooms.progress()["rooms"]
             if committed != committed_before or self._lag == 0:
@@ -194,6 +197,8 @@ class Worker:
         """Whether the worker moves on: it holds a place in the group, and commits where there is work."""
         if self._rooms is None or self._rooms.generation < 0:
             return False, "no partitions assigned yet"
+        if self._disk.complaint is not None:
+            return False, self._disk.complaint
         stuck_seconds = time.monotonic() - self._moved_at
         if stuck_seconds > _STUCK_SECONDS:
             return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"
