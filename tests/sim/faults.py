@@ -1,0 +1,71 @@
+"""Which faults come when: drawn from the seed, one list a run, so that a failing run can be tried with fewer."""
+
+import random
+from dataclasses import dataclass
+
+WORKER_STEPS: tuple[str, ...] = (
+    *("records asked", "ends asked", "partitions assigned", "consumer closed"),
+    *("join", "assigned", "seek", "fetch"),
+    *("init sent", "init done", "transaction begun", "records sent", "commit sent", "commit decided", "marker written"),
+    *("commit heard", "abort sent", "abort decided", "abort heard"),
+    *("store open", "store opened", "store write", "store written", "store flush", "store flushed", "store close"),
+    *("store rename", "store deletion", "store deleted in part"),
+)
+"""Every step of a worker: after each of them it may be killed."""
+SINK_STEPS: tuple[str, ...] = (
+    *("records asked", "group asked", "group joined", "partitions given back", "partitions taken over"),
+    *("insert sent", "insert stored in part", "insert stored", "offsets sent", "offsets on their way"),
+    *("topics asked", "consumer closed"),
+)
+STORE_FATES = ("warm", "warm", "warm", "lost", "old")
+LAST_FAULT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault; ``who`` is a process family such as ``worker-0``, where it concerns one."""
+
+    at: float
+    """Seconds after the start."""
+    kind: str
+    who: str = ""
+    step: str = ""
+    """Of a crash: the step."""
+    nth: int = 1
+    """Of a crash: at the how many-th pass of that step from ``at`` on."""
+    seconds: float = 0.0
+    """How long it lasts, or until a killed process is started again."""
+    store: str = "warm"
+    """Of a crash: what the process finds when it starts again."""
+
+
+def draw(rng: random.Random, workers: list[str], sinks: list[str], seconds: float) -> list[Fault]:
+    """At least four faults over ``seconds``."""
+    faults = [_one(rng, workers, sinks, rng.uniform(0.5, seconds)) for _ in range(rng.randint(4, 12))]
+    return sorted(faults, key=lambda fault: fault.at)
+
+
+def _one(rng: random.Random, workers: list[str], sinks: list[str], at: float) -> Fault:
+    chance = rng.random()
+    if chance < 0.45:
+        return _crash(rng, at, rng.choice(workers), WORKER_STEPS)
+    if chance < 0.60:
+        return _crash(rng, at, rng.choice(sinks), SINK_STEPS)
+    kind = rng.choice(
+        ["stop", "stop", "zombie", "zombie", "leave", "join", "broker away", "clickhouse away", "insert fails", "compact"]
+        + ["commit times out", "transaction aborted", "queue full"]
+    )
+    who = rng.choice([*workers, *sinks]) if kind in ("stop", "zombie", "leave") else ""
+    return Fault(at, kind, who, seconds=rng.choice([0.1, 1.0, 4.0, 8.0, 20.0]) * rng.uniform(0.5, 1.5))
+
+
+def _crash(rng: random.Random, at: float, who: str, steps: tuple[str, ...]) -> Fault:
+    return Fault(
+        at,
+        "crash",
+        who,
+        step=rng.choice(steps),
+        nth=rng.choice([1, 1, 1, 2, 3, rng.randint(1, 20)]),
+        seconds=rng.choice([0.1, 0.5, 2.0, 10.0]),
+        store=rng.choice(STORE_FATES),
+    )

@@ -1,0 +1,253 @@
+"""What rooms and agents see of Faust and aiokafka, over the simulated broker: fetches, assignments, seeks.
+
+The project's own transport runs as it is; only what it derives from is replaced. Less is promised here than Faust
+keeps: records may be delivered while a rebalance is under way, late, and after others were assigned the partition.
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from aiokafka.errors import IllegalStateError
+from faust.types import TP
+
+from streams.shell.transport import BatchConsumer, BatchConsumerThread, Run
+from tests.sim.groups import Group, Place
+from tests.sim.kafka import Broker
+from tests.sim.world import World
+
+_BUFFERED_RUNS_MAX = 2
+
+
+class _Position(NamedTuple):
+    position: int
+    has_valid_position: bool = True
+
+
+class Fetching:
+    """aiokafka's consumer, as the transport uses it."""
+
+    def __init__(self, world: World, broker: Broker, fetch_max: int) -> None:
+        self.assigned: set[TP] = set()
+        self.ends: dict[TP, int] = {}
+        self._world = world
+        self._broker = broker
+        self._fetch_max = fetch_max
+        self._positions: dict[TP, int] = {}
+        self._closed = False
+        self._max_poll_records = fetch_max
+        self._fetcher = SimpleNamespace(
+            _closed=False,
+            _subscriptions=SimpleNamespace(fetch_context=contextlib.nullcontext),
+            fetched_records=self._fetched_records,
+        )
+        self._subscription = SimpleNamespace(
+            subscription=SimpleNamespace(assignment=self), reassignment_in_progress=False
+        )
+
+    def assign(self, partitions: set[TP]) -> None:
+        """A rebalance: positions become those committed to the group, a hint of any age."""
+        self.assigned = partitions
+        chance = self._world.rng.random
+        # Where nothing was committed yet, and where something was: both are somewhere before what was delivered.
+        self._positions = {
+            tp: int(self._positions.get(tp, 0) * chance())
+            if chance() < 0.5
+            else self._broker.first(tp.topic, tp.partition)
+            for tp in sorted(partitions)
+        }
+
+    def assignment(self) -> set[TP]:
+        return self.assigned
+
+    def state_value(self, tp: TP) -> _Position | None:
+        return _Position(self._positions[tp]) if tp in self._positions else None
+
+    def seek(self, tp: Any, offset: int) -> None:  # noqa: ANN401 - aiokafka's own kind of pair
+        if tp not in self.assigned:
+            raise IllegalStateError(f"{tp} is not assigned")
+        self._positions[TP(*tp)] = offset
+
+    async def _fetched_records(
+        self,
+        _partitions: Any,
+        timeout: float | None = None,
+        max_records: int | None = None,  # noqa: ANN401, ASYNC109, ARG002
+    ) -> dict[TP, list[Any]]:
+        """Some of what is there, of one or several partitions."""
+        self._world.step("fetch")
+        if not self._broker.available:
+            return {}
+        rng = self._world.rng
+        fetched = {}
+        for tp in sorted(self.assigned, key=lambda _: rng.random()):
+            position = self._positions[tp]
+            self.ends[tp] = self._broker.end(tp.topic, tp.partition)
+            records, following = self._broker.fetch(tp.topic, tp.partition, position, self._fetch_max)
+            self._positions[tp] = following
+            if records:
+                fetched[tp] = records
+                if rng.random() < 0.5:
+                    break
+        return fetched
+
+
+class _Thread(BatchConsumerThread):
+    """The fetching thread, without its thread."""
+
+    def __init__(self, fetching: Fetching, app: "App") -> None:
+        self._delivered = {}
+        self._epochs = {}
+        self.read_to = {}
+        self._fetching = fetching
+        self.consumer = app.flow  # type: ignore[assignment]
+
+    def _ensure_consumer(self) -> Any:  # noqa: ANN401 - aiokafka's
+        return self._fetching
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - same
+        return await fun(*args, **kwargs)
+
+
+class _Consumer(BatchConsumer):
+    def __init__(self, world: World, broker: Broker, fetching: Fetching, app: "App") -> None:
+        self._world = world
+        self._broker = broker
+        self._fetching = fetching
+        self._thread = _Thread(fetching, app)
+        self._read_offset = {}
+        self._committed_offset = {}
+        self._acked = defaultdict(list)
+        self._acked_index = defaultdict(set)
+
+    def assignment(self) -> set[TP]:
+        return set(self._fetching.assigned)
+
+    def highwater(self, tp: TP) -> int:
+        return self._fetching.ends.get(tp)  # type: ignore[return-value] # aiokafka's too, until it has fetched
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        while not self._broker.available:
+            await asyncio.sleep(0.5)
+        self._world.step("seek")
+        return {tp: self._broker.first(tp.topic, tp.partition) for tp in partitions}
+
+
+class _Event(NamedTuple):
+    message: SimpleNamespace
+    ack: Callable[[], None]
+
+
+class _Stream:
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Run] = asyncio.Queue(_BUFFERED_RUNS_MAX)
+        self.busy = False
+
+    def noack(self) -> "_Stream":
+        return self
+
+    async def events(self) -> AsyncIterator[_Event]:
+        while True:
+            run = await self.queue.get()
+            self.busy = True
+            yield _Event(SimpleNamespace(value=run), lambda: None)
+            self.busy = False
+
+
+class App:
+    """Faust's app: membership, fetching and agents."""
+
+    def __init__(self, world: World, broker: Broker, group: Group, member: str, places: list[Place], options: Any) -> None:  # noqa: ANN401
+        self.flow = SimpleNamespace(flow_active=True)
+        self.consumer_generation_id = -1
+        self.rebalancing = False
+        self._world = world
+        self._group = group
+        self._member = member
+        self._places = places
+        self._options = options
+        self._fetching = Fetching(world, broker, options.fetch_max)
+        self.consumer = _Consumer(world, broker, self._fetching, self)
+        self._streams: dict[str, _Stream] = {}
+        self._agents: list[Callable[[Any], Any]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    # What ``add_agents`` asks.
+
+    def topic(self, name: str, **_: object) -> str:
+        return name
+
+    def agent(self, topic: str, **_: object) -> Callable[[Callable[[Any], Any]], None]:
+        def add(take: Callable[[Any], Any]) -> None:
+            stream = self._streams[topic] = _Stream()
+            self._agents.append(lambda: take(stream))  # type: ignore[arg-type]
+
+        return add
+
+    # Its life.
+
+    def start(self, on_rebalance_complete: Callable[[], Any]) -> None:
+        """Starts agents, fetching and membership."""
+        create = asyncio.get_running_loop().create_task
+        self._tasks = [create(agent()) for agent in self._agents]  # type: ignore[call-arg]
+        self._tasks.append(create(self._fetch()))
+        self._tasks.append(create(self._stay(on_rebalance_complete)))
+
+    async def stop(self) -> None:
+        """Leaves the group and ends everything."""
+        self._group.leave(self._member)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _fetch(self) -> None:
+        consumer = self.consumer._thread
+        while True:
+            runs = await consumer._fetch_records(self._fetching, self._fetching.assigned)
+            for of_partition in runs.values():
+                for run in of_partition:
+                    await self._streams[run.topic].queue.put(run)
+            if not runs:
+                await asyncio.sleep(self._world.rng.uniform(0.01, 0.2))
+
+    async def _stay(self, on_rebalance_complete: Callable[[], Any]) -> None:
+        """Is a member of the group, joins again when it is told that it is none, and follows assignments."""
+        rng = self._world.rng
+        joined = False
+        while True:
+            if not joined:
+                self._world.step("join")
+                self._group.join(self._member, self._places, instance_id=self._options.instance_id)
+                joined = True
+            known = self._group.assignment(self._member)
+            if known is None:
+                joined = False
+            elif known[0] != self.consumer_generation_id:
+                await self._rebalance(*known, on_rebalance_complete)
+            await asyncio.sleep(rng.uniform(0.02, 0.6))
+
+    async def _rebalance(
+        self, generation: int, partitions: set[tuple[str, int]], on_rebalance_complete: Callable[[], Any]
+    ) -> None:
+        self.rebalancing = True
+        rng = self._world.rng
+        self.flow.flow_active = rng.random() < self._options.sloppy_share
+        if rng.random() >= self._options.sloppy_share:
+            for stream in self._streams.values():
+                while not stream.queue.empty():
+                    stream.queue.get_nowait()
+        self._world.step("assigned")
+        self._fetching.assign({TP(*place) for place in partitions})
+        self.consumer_generation_id = generation
+        self.rebalancing = False
+
+        async def complete() -> None:
+            await on_rebalance_complete()
+            self.flow.flow_active = True
+
+        # Not awaited here: the next rebalance may come while the rooms are still opening.
+        task = asyncio.get_running_loop().create_task(complete())
+        self._tasks.append(task)

@@ -1,0 +1,97 @@
+"""Puts the simulated outside in the place of the real one, for as long as a simulation runs.
+
+This is the whole seam: what is not named here runs as it does in production.
+"""
+
+import logging
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import sinks.consuming
+import sinks.inserting
+import sinks.status
+import streams.core.expiry
+import streams.core.held_scans
+import streams.shell.register
+import streams.shell.restore
+import streams.shell.rooms
+import streams.shell.runner
+import streams.shell.store
+import streams.shell.transaction
+from tests.sim.kafka import Broker
+from tests.sim.outside import Crashed
+from tests.sim.rocks import Disks
+from tests.sim.threads import NoExecutor, SimQueue, SimThreading, SimTime
+from tests.sim.world import World
+
+Names = list[tuple[Any, str, Any]]
+
+
+def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, Any]) -> Names:
+    """(module, name, what stands there in the simulation)."""
+    time, threading = SimTime(world), SimThreading(world)
+    timed = (
+        streams.shell.runner,
+        streams.shell.restore,
+        streams.shell.transaction,
+        streams.shell.store,
+        sinks.consuming,
+        sinks.inserting,
+        sinks.status,
+    )
+    return [
+        *((module, "time", time) for module in timed),
+        *(
+            (m, "threading", threading)
+            for m in (streams.shell.runner, streams.shell.register, sinks.inserting, sinks.status)
+        ),
+        (streams.shell.runner, "queue", SimQueue(world)),
+        (streams.shell.rooms, "ThreadPoolExecutor", NoExecutor),
+        (streams.shell.rooms, "os", SimpleNamespace(_exit=_exit_of(world))),
+        (streams.shell.rooms, "load_rulesets", lambda _: rulesets),
+        (streams.shell.transaction, "Producer", broker.producer),
+        (streams.shell.restore, "Consumer", broker.consumer),
+        (sinks.consuming, "Consumer", broker.consumer),
+        *((streams.shell.store, name, value) for name, value in disks.names().items()),
+    ]
+
+
+def smaller(rng: random.Random, chunk_bytes: int) -> Names:
+    """Bounds so small that a few hundred events reach them; which ones differs from run to run."""
+    pick = rng.choice
+    return [
+        (streams.shell.store, "_CACHE_GENERATION_BYTES", pick([1, 2_000, 20_000, 6 << 20])),
+        (streams.shell.runner, "WAITING_PER_STEP_MAX", pick([1, 3, 2_000])),
+        (streams.shell.register, "_CHANGES_MAX", pick([1, 200_000])),
+        (streams.core.expiry, "PAGE_KEYS", pick([1, 5, 1_000])),
+        (streams.core.expiry, "PORTION_KEYS", pick([2, 20, 20_000])),
+        (streams.core.held_scans, "CHUNK_BYTES_MAX", chunk_bytes),
+    ]
+
+
+def _exit_of(world: World) -> Any:  # noqa: ANN401 - as ``os._exit``
+    def exit_now(status: int) -> NoReturn:
+        process = world.process()
+        assert process is not None
+        world.exit(process, f"status {status}")
+        raise Crashed
+
+    return exit_now
+
+
+@contextmanager
+def installed(names: Names) -> Iterator[None]:
+    """With ``names`` in their places; afterwards everything is as it was."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in names]
+    disabled = logging.root.manager.disable
+    try:
+        for module, name, value in names:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in reversed(before):
+            setattr(module, name, value)
+        logging.disable(disabled)

@@ -1,0 +1,274 @@
+"""Bugs planted on purpose, to know that the simulator sees: each is a small change of one function's text.
+
+A bug that changes no result is no bug: whoever adds one here says in a word what it loses, doubles or shows wrongly.
+"""
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType, FunctionType
+from typing import Final, NamedTuple
+
+
+class Edit(NamedTuple):
+    """In ``function`` of ``module``, ``old`` becomes ``new``."""
+
+    module: str
+    function: str
+    old: str
+    new: str
+
+
+BUGS: Final[dict[str, Edit]] = {
+    # What the changelog, transactions and fences are for.
+    "input offsets outside the transaction": Edit(
+        "streams.shell.runner",
+        "Runner._commit",
+        "self._producer.commit(work.step)",
+        "meta = work.step.changes.pop(META); self._producer.commit(work.step); "
+        "self._producer.commit(Step(work.step.number, work.step.timestamp_ms, changes={META: meta})); "
+        "work.step.changes[META] = meta",
+    ),
+    "store written before the commit": Edit(
+        "streams.shell.runner",
+        "Runner._commit",
+        "self._producer.commit(work.step)\n    self._store.written(self._changelog_position())",
+        "self._store.written(self._changelog_position())\n    self._producer.commit(work.step)",
+    ),
+    "no fencing": Edit(
+        "streams.shell.transaction",
+        "TransactionalProducer.__init__",
+        '{room}-{partition}"',
+        '{room}-{partition}-{time.time()}"',
+    ),
+    "a step that was aborted is not sent again": Edit(
+        "streams.shell.transaction",
+        "TransactionalProducer.commit",
+        'self._retry("abort", self._producer.abort_transaction)',
+        'self._retry("abort", self._producer.abort_transaction); return',
+    ),
+    "a commit that timed out is taken for done": Edit(
+        "streams.shell.transaction",
+        "TransactionalProducer._retry",
+        "if not error.retriable():",
+        'if what == "commit": break\n            if not error.retriable():',
+    ),
+    "a record is left out when the queue is full": Edit(
+        "streams.shell.transaction",
+        "TransactionalProducer._produce",
+        "self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)",
+        "break",
+    ),
+    "changelog restored one record short": Edit(
+        "streams.shell.restore",
+        "restore",
+        "changes[message.key() or b\"\"] = message.value()",
+        "changes |= {message.key() or b\"\": message.value()} if offset < high - 2 else {}",
+    ),
+    "changelog restored from one record too far": Edit(
+        "streams.shell.restore",
+        "restore",
+        "position, applied = max(store.position, low), 0",
+        "position, applied = max(store.position + 1, low), 0",
+    ),
+    "store ahead of nothing is trusted": Edit(
+        "streams.shell.runner",
+        "Runner._changelog_position",
+        "partition)[1]",
+        "partition)[1] + 40",
+    ),
+    "tombstones are not restored": Edit(
+        "streams.shell.store",
+        "Store.write",
+        "batch.delete(key)",
+        "pass",
+    ),
+    "steps count from nothing after a restart": Edit(
+        "streams.shell.runner",
+        "Runner.open",
+        'self._step = known["step"]',
+        "self._step = 0",
+    ),
+    "the number of waiting scans is forgotten": Edit(
+        "streams.shell.runner",
+        "Runner.open",
+        'self._waiting = known["waiting"]',
+        "self._waiting = 0",
+    ),
+    # Where inputs are read from.
+    "seek one too far": Edit(
+        "streams.shell.rooms",
+        "Rooms._seek",
+        "offsets[tp] = max(stored or 0, first[tp])",
+        "offsets[tp] = max(stored + 1 if stored else 0, first[tp])",
+    ),
+    "seek one too early": Edit(
+        "streams.shell.rooms",
+        "Rooms._seek",
+        "offsets[tp] = max(stored or 0, first[tp])",
+        "offsets[tp] = max(stored - 1 if stored else 0, first[tp])",
+    ),
+    "seek to the group's offsets": Edit(
+        "streams.shell.transport",
+        "BatchConsumerThread._seek_runs",
+        "consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), offset)",
+        "consumer.assignment()",
+    ),
+    "stale runs are taken": Edit(
+        "streams.shell.rooms",
+        "Rooms.take",
+        "self._epochs.get(tp) != run.epoch or run.next",
+        "run.next",
+    ),
+    "what was taken is not cut off": Edit(
+        "streams.shell.rooms",
+        "Rooms.take",
+        "[r for r in run.records if r.offset >= begin]",
+        "run.records",
+    ),
+    "a gap is passed over": Edit(
+        "streams.shell.rooms",
+        "Rooms.take",
+        "if run.start > begin:",
+        "if False:",
+    ),
+    "a partition that was another's in between is kept": Edit(
+        "streams.shell.rooms",
+        "_kept",
+        "runner.lost is None and generation - runner.generation in (0, 1)",
+        "runner.lost is None",
+    ),
+    "a lost partition is never opened again": Edit(
+        "streams.shell.rooms",
+        "_kept",
+        "runner.lost is None and generation",
+        "generation",
+    ),
+    # What steps see of each other.
+    "a range misses what is on its way": Edit(
+        "streams.shell.store",
+        "Store.between",
+        "if not on_way:",
+        "if True:",
+    ),
+    "a key misses what is on its way": Edit(
+        "streams.shell.store",
+        "Store._from_disk",
+        "if key in pending.changes:",
+        "if False:",
+    ),
+    "the cache outlives the store": Edit(
+        "streams.shell.store",
+        "Store.apply",
+        "self._remember(key, value)",
+        "self._fresh.setdefault(key, value)",
+    ),
+    # The sink.
+    "a sink that reads uncommitted": Edit(
+        "sinks.consuming",
+        "Consuming._options",
+        '"read_committed"',
+        '"read_uncommitted"',
+    ),
+    "offsets committed before the insert": Edit(
+        "sinks.consuming",
+        "Consuming._turn",
+        "self._inserter.submit(batch)",
+        "self._stored |= batch.positions; self._inserter.submit(batch)",
+    ),
+    "the sink commits one record too far": Edit(
+        "sinks.consuming",
+        "Consuming._reach",
+        "offset + step",
+        "offset + 2 * step",
+    ),
+    "an insert that failed is not repeated": Edit(
+        "sinks.inserting",
+        "Inserter._store",
+        "continue",
+        "break",
+    ),
+    # What follows from events.
+    "a lost retraction": Edit(
+        "streams.core.visit_changes",
+        "VisitChanges.emit",
+        "self._replace(visit, wire.retracted_visit(identity, visit, number))",
+        "pass",
+    ),
+    "a case that is withdrawn keeps its exposures": Edit(
+        "streams.core.case_visits",
+        "Sender.send",
+        'record = CaseVisit(case_id, identity, self._cause, interval, "retracted")',
+        "return",
+    ),
+    "expiry by wall clock": Edit(
+        "streams.shell.runner",
+        "Runner._believed_ms",
+        "min(self._newest_ms, int(time.time() * 1000) + FUTURE_MS_MAX)",
+        "int(time.time() * 1000)",
+    ),
+    "expiry before the inputs are read": Edit(
+        "streams.shell.rooms",
+        "Rooms._at_end",
+        "all(self._lag(runner, topic) == 0 for topic in TOPICS[runner.name])",
+        "True",
+    ),
+    "a first-today mark not undone": Edit(
+        "streams.core.timeline",
+        "Timeline.erase",
+        "self._drop_keys(scans, starts, clock)",
+        "days = {key for key in self._keys_of_days(scans, clock)}",
+    ),
+    "other partitions do not hear of an erasure": Edit(
+        "streams.core.erasure",
+        "_tell_others",
+        "if partition != room.partition:",
+        "if False:",
+    ),
+    "a copy counts": Edit(
+        "streams.core.person",
+        "_take_scan",
+        'return "duplicate"',
+        "pass",
+    ),
+}
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """With that bug in the code; without any if None."""
+    if name is None:
+        yield
+        return
+    edit = BUGS[name]
+    function = _function(edit)
+    before = function.__code__
+    function.__code__ = _edited(function, edit)
+    try:
+        yield
+    finally:
+        function.__code__ = before
+
+
+def _function(edit: Edit) -> FunctionType:
+    found = importlib.import_module(edit.module)
+    for part in edit.function.split("."):
+        found = inspect.getattr_static(found, part)
+    if isinstance(found, property):
+        found = found.fget
+    assert isinstance(found, FunctionType), edit.function
+    return found
+
+
+def _edited(function: FunctionType, edit: Edit) -> CodeType:
+    """The function's code, compiled from its changed text; it must not refer to what surrounds it."""
+    text = textwrap.dedent(inspect.getsource(function))
+    # Leading blanks of an edit's further lines are relative, as they would be in the function's own text.
+    assert text.count(edit.old) == 1, f"{edit.function} holds this {text.count(edit.old)} times: {edit.old}"
+    text = text.replace(edit.old, edit.new)
+    code = compile(text, f"<planted in {edit.function}>", "exec")
+    made = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__)
+    assert made.co_freevars == function.__code__.co_freevars
+    return made

@@ -1,0 +1,446 @@
+"""One simulated run: from a seed the workload, the processes and the faults; then no more faults, and it must drain.
+
+What is checked at the end is the workload's business (``checking.py``), and that nothing failed on the way: no process
+ended by itself, every store is what its changelog says, no row was written with two contents.
+"""
+
+import logging
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from infra.topics import TOPICS as TOPIC_SPECS
+from sinks.tables import SINK_TOPICS, TABLES
+from streams.shell.rooms import TOPICS
+from tests.sim import checking, faults
+from tests.sim.clickhouse import FakeClickHouse
+from tests.sim.faults import Fault
+from tests.sim.groups import by_partition
+from tests.sim.install import installed, outside, smaller
+from tests.sim.kafka import Broker
+from tests.sim.rocks import Disks, Snapshot
+from tests.sim.sink import SimSink
+from tests.sim.worker import SimWorker, WorkerOptions
+from tests.sim.workload import Workload, make
+from tests.sim.world import EPOCH_SECONDS, Process, StuckError, World
+from truyvet.config import Settings
+
+FAULT_SECONDS = 60.0
+"""How long faults may begin; the workload is sent in this time."""
+DRAIN_SECONDS_MAX = 400.0
+"""By when, after the last fault, everything must have come to rest."""
+REST_SECONDS = 3.0
+"""For so long nothing may change before a run counts as drained: longer than anything waits before it looks again."""
+SESSION_SECONDS = 6.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run depends on; a plan with fewer events or faults is a smaller run."""
+
+    seed: int
+    workload: Workload
+    workers: int
+    sinks: int
+    faults: Sequence[Fault]
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    plan: Plan
+    failures: list[str]
+    crashes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
+    """What was exercised: faults by kind, and what the workload brought about."""
+    faults: int = 0
+    ticks: int = 0
+    seconds: float = 0.0
+    """Simulated."""
+    trace: list[tuple[float, str, str]] = field(default_factory=list)
+    tracebacks: list[str] = field(default_factory=list)
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    rng = random.Random(f"plan {seed}")
+    workers, sinks = rng.choice([1, 2, 2, 3]), rng.choice([1, 1, 2])
+    names = [f"worker-{n}" for n in range(workers)], [f"sink-{n}" for n in range(sinks)]
+    return Plan(seed, make(seed), workers, sinks, faults.draw(rng, *names, FAULT_SECONDS))
+
+
+def simulate(plan: Plan) -> Outcome:
+    """Runs a plan; the same plan gives the same outcome."""
+    return _Simulation(plan).run()
+
+
+class _Simulation:
+    def __init__(self, plan: Plan) -> None:
+        rng = random.Random(f"run {plan.seed}")
+        self.plan = plan
+        self.rng = rng
+        self.world = world = World(rng, switch_share=rng.choice([0.05, 0.3, 0.8]))
+        self.broker = Broker(world)
+        self.disks = Disks(world)
+        self.clickhouse = FakeClickHouse(world)
+        self.settings = self._settings()
+        rooms = [[self.settings.topic(topic) for topic in topics] for topics in TOPICS.values()]
+        self.group = self.broker.group("workers", SESSION_SECONDS, by_partition(*rooms))
+        self.sink_group = f"{self.settings.topic_prefix}sink-{self.clickhouse.backend().identity()}"
+        self.options = WorkerOptions(
+            fetch_max=rng.choice([1, 5, 30, 500]), sloppy_share=rng.choice([0.0, 0.5]), instance_id=None
+        )
+        self.static = rng.random() < 0.3
+        self.current: dict[str, SimWorker | SimSink] = {}
+        self.runs: Counter[str] = Counter()
+        self.armed: list[list[Any]] = []
+        self.faulty = True
+        self.failures: list[str] = []
+        self.done: Counter[str] = Counter()
+        self.snapshots: dict[str, Snapshot] = {}
+        self.store_fate: dict[str, str] = {}
+        self.unsent = deque(plan.workload.sends)
+        self.quiet_since = (0.0, -1)
+        world.on_step = self._crashes_here
+        world.on_crash = self._crashed
+        world.on_exit = self._exited
+
+    def _settings(self) -> Settings:
+        workload, pick = self.plan.workload, self.rng.choice
+        return Settings(
+            partitions=workload.partitions,
+            retention_days=workload.retention_days,
+            restating=not workload.expires,
+            batch_records_max=pick([1, 10, 100]),
+            session_timeout_ms=int(SESSION_SECONDS * 1000),
+            sink_batch_rows_max=pick([3, 40, 1000]),
+            sink_batch_ms=pick([10, 500]),
+            clickhouse="clickhouse://sim",
+        )
+
+    # The run.
+
+    def run(self) -> Outcome:
+        names = outside(self.world, self.broker, self.disks, self.plan.workload.rulesets) + smaller(self.rng, self.plan.workload.chunk_bytes)
+        tables: dict[str, Any] = {}
+        topics: dict[str, Any] = {}
+        with installed(names):
+            logging.disable(logging.CRITICAL)
+            for spec in TOPIC_SPECS:
+                self.broker.create_topic(self.settings.topic(spec.name), self.settings.partitions)
+            self._schedule()
+            try:
+                self.world.run(self._all_sent, FAULT_SECONDS * 3)
+                self._heal()
+                self.world.run(self._drained, DRAIN_SECONDS_MAX)
+            except StuckError as error:
+                self.failures += [f"stuck: {error}", *self._what_lags()]
+            else:
+                self._check_stores()
+                tables, topics = self._results()
+                self.failures += checking.differences(self.plan.workload, tables, topics)
+                self.failures += self.clickhouse.duplicates()
+            self._end()
+        coverage = checking.coverage(self.plan.workload, tables, topics) if tables else Counter()
+        return Outcome(
+            self.plan,
+            self.failures,
+            crashes=self.world.crashes,
+            done=self.done + coverage,
+            faults=sum(self.done.values()),
+            ticks=self.world.ticks,
+            seconds=self.world.now,
+            trace=list(self.world.trace),
+            tracebacks=self.world.fault_traces,
+        )
+
+    def _schedule(self) -> None:
+        world, start = self.world, self.world.now
+        for number in range(self.plan.workers):
+            world.at(start + self.rng.uniform(0, 3), lambda name=f"worker-{number}": self._start(name))  # type: ignore[misc]
+        for number in range(self.plan.sinks):
+            world.at(start + self.rng.uniform(0, 3), lambda name=f"sink-{number}": self._start(name))  # type: ignore[misc]
+        for send in self.plan.workload.sends:
+            world.at(start + send.at, self._send)
+        for fault in self.plan.faults:
+            world.at(start + fault.at, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
+        world.after(0.5, self._keep_time)
+
+    def _send(self) -> None:
+        """Sends what is due, in order; while the broker is away it waits, as producers do."""
+        if not self.broker.available:
+            self.world.after(1.0, self._send)
+            return
+        due = self.world.now - EPOCH_SECONDS
+        while self.unsent and self.unsent[0].at <= due + 0.001:
+            send = self.unsent.popleft()
+            topic = self.settings.topic(send.topic)
+            self.broker.append(topic, send.partition, send.key, send.value, send.timestamp_ms, send.headers)
+
+    def _all_sent(self) -> bool:
+        return not self.unsent and self.world.now > faults_end(self.plan)
+
+    def _keep_time(self) -> None:
+        """What the broker and the coordinators do as time passes."""
+        for name, one in self.current.items():
+            process = one.process
+            if isinstance(one, SimWorker) and not process.dead and not process.stopped and self.broker.available:
+                self.group.heartbeat(process.name)
+        self.broker.check_groups()
+        self.broker.end_of_time()
+        self.world.after(0.5, self._keep_time)
+
+    # Processes.
+
+    def _start(self, name: str) -> None:
+        self.runs[name] += 1
+        run = f"{name}.{self.runs[name]}"
+        if name.startswith("sink"):
+            self.current[name] = SimSink(self.world, self.settings, run, self.clickhouse.backend())
+            return
+        fate = self.store_fate.pop(name, "warm")
+        folder = f"/sim/{name}"
+        if fate == "lost":
+            self.disks.lose(folder)
+        elif fate == "old" and folder in self.snapshots:
+            self.disks.put_back(folder, self.snapshots[folder])
+        if fate != "warm":
+            self.done[f"store {fate}"] += 1
+        options = replace(self.options, instance_id=name if self.static else None)
+        where: Path = self.disks.folder(folder)
+        self.current[name] = SimWorker(self.world, self.broker, self.group, self.settings, run, options, where)
+
+    def _crashes_here(self, process: Process, label: str) -> bool:
+        if not self.armed or not self.faulty:
+            return False
+        family = process.name.partition(".")[0]
+        for armed in self.armed:
+            fault: Fault = armed[0]
+            if fault.who == family and fault.step == label:
+                armed[1] -= 1
+                if armed[1] <= 0:
+                    self.armed.remove(armed)
+                    self._killed(family, fault)
+                    return True
+        return False
+
+    def _killed(self, family: str, fault: Fault) -> None:
+        self.done["crash"] += 1
+        self.store_fate[family] = fault.store
+        self.world.after(fault.seconds, lambda: self._restart(family))
+
+    def _crashed(self, process: Process) -> None:
+        self.disks.crashed(process)
+
+    def _restart(self, family: str) -> None:
+        if self.current[family].process.dead:
+            self._start(family)
+
+    def _exited(self, process: Process, why: str) -> None:
+        self.failures.append(f"{process.name} ended by itself: {why}")
+
+    # Faults.
+
+    def _begin(self, fault: Fault) -> None:
+        if not self.faulty:
+            return
+        self.world.note(f"FAULT {fault}")
+        if fault.kind == "crash":
+            self.armed.append([fault, fault.nth])
+            return
+        begin: Callable[[Fault], bool] = getattr(self, "_" + fault.kind.replace(" ", "_"))
+        if begin(fault):
+            self.done[fault.kind] += 1
+
+    def _living(self, fault: Fault) -> SimWorker | SimSink | None:
+        one = self.current.get(fault.who)
+        return None if one is None or one.process.dead or one.process.stopped else one
+
+    def _stop(self, fault: Fault) -> bool:
+        """SIGSTOP, and SIGCONT later: a zombie that wakes up, if that is longer than its session."""
+        one = self._living(fault)
+        if one is None:
+            return False
+        one.process.stopped = True
+        self.world.after(fault.seconds, lambda: setattr(one.process, "stopped", False))
+        return True
+
+    def _zombie(self, fault: Fault) -> bool:
+        """The coordinator takes a living member for dead."""
+        one = self._living(fault)
+        if one is None:
+            return False
+        if isinstance(one, SimWorker):
+            self.group.kick(one.process.name)
+        else:
+            group = self.broker.group(self.sink_group)
+            if group.members:
+                group.kick(self.rng.choice(group.members))
+        return True
+
+    def _leave(self, fault: Fault) -> bool:
+        """SIGTERM, and a start later: a rolling restart."""
+        one = self._living(fault)
+        if one is None or one.stop.is_set():
+            return False
+        one.stop.set()
+        self.world.after(0.5, lambda: self._after_leaving(fault))
+        return True
+
+    def _after_leaving(self, fault: Fault) -> None:
+        one = self.current[fault.who]
+        if one.process.dead or not one.process.threads:
+            self.world.kill(one.process)
+            self.world.after(fault.seconds if self.faulty else 0.0, lambda: self._restart(fault.who))
+        else:
+            self.world.after(0.5, lambda: self._after_leaving(fault))
+
+    def _join(self, fault: Fault) -> bool:
+        """One more worker, for good."""
+        name = f"worker-{self.plan.workers + self.done['join']}"
+        self._start(name)
+        return True
+
+    def _broker_away(self, fault: Fault) -> bool:
+        return self._away(self.broker, fault)
+
+    def _clickhouse_away(self, fault: Fault) -> bool:
+        return self._away(self.clickhouse, fault)
+
+    def _away(self, server: Any, fault: Fault) -> bool:  # noqa: ANN401 - broker or database
+        if not server.available:
+            return False
+        server.available = False
+        self.world.after(fault.seconds, lambda: setattr(server, "available", True))
+        return True
+
+    def _insert_fails(self, _fault: Fault) -> bool:
+        self.clickhouse.fail_next()
+        return True
+
+    def _compact(self, _fault: Fault) -> bool:
+        """The log cleaner runs; and somebody copies the stores, to put them back later."""
+        for name in ("state-person", "state-venue", "venues", "aggregates"):
+            for partition in range(self.settings.partitions):
+                self.broker.compact(self.settings.topic(name), partition, tombstones_before=0.0)
+        for name in self.current:
+            if name.startswith("worker"):
+                self.snapshots[f"/sim/{name}"] = self.disks.snapshot(f"/sim/{name}")
+        return True
+
+    def _commit_times_out(self, _fault: Fault) -> bool:
+        self.broker.fail_next("commit timed out but decided")
+        return True
+
+    def _transaction_aborted(self, _fault: Fault) -> bool:
+        self.broker.fail_next("transaction must be aborted")
+        return True
+
+    def _queue_full(self, _fault: Fault) -> bool:
+        self.broker.fail_next("produce queue full")
+        return True
+
+    def _heal(self) -> None:
+        """From here on nothing fails any more."""
+        self.world.note("NO MORE FAULTS")
+        self.faulty = False
+        self.armed.clear()
+        self.broker.available = self.clickhouse.available = True
+        for name, one in list(self.current.items()):
+            one.process.stopped = False
+            if one.process.dead:
+                self._restart(name)
+
+    # The end.
+
+    def _drained(self) -> bool:
+        size = sum(
+            self.broker.end(self.settings.topic(spec.name), p)
+            for spec in TOPIC_SPECS
+            for p in range(self.settings.partitions)
+        )
+        if size != self.quiet_since[1] or self._what_lags():
+            self.quiet_since = self.world.now, size
+            return False
+        return self.world.now - self.quiet_since[0] >= REST_SECONDS
+
+    def _what_lags(self) -> list[str]:
+        """What is not done yet, in words."""
+        lags = [f"{name} is not running" for name, one in self.current.items() if one.process.dead]
+        held: dict[str, list[Any]] = {}
+        for one in self.current.values():
+            if isinstance(one, SimWorker) and not one.process.dead:
+                for runner in one.runners():
+                    if not runner.idle_for_good:
+                        held.setdefault(runner.part, []).append((one, runner))
+        for room, names in TOPICS.items():
+            for p in range(self.settings.partitions):
+                part = f"{room}-{p}"
+                if len(held.get(part, [])) != 1:
+                    lags.append(f"{part} is held by {[one.process.name for one, _ in held.get(part, [])]}")
+                    continue
+                one, runner = held[part][0]
+                lags += self._lag_of_room(one, runner, names, p)
+        stored = self.broker.group(self.sink_group).committed
+        for topic in SINK_TOPICS:
+            for p in range(self.settings.partitions):
+                name = self.settings.topic(topic)
+                at, end = stored.get((name, p), 0), self.broker.end(name, p)
+                if at < end:
+                    lags.append(f"the sink is at {at} of {end} in {name}-{p}")
+        return lags
+
+    def _lag_of_room(self, one: SimWorker, runner: Any, names: Sequence[str], partition: int) -> list[str]:  # noqa: ANN401
+        lags = []
+        following = one.rooms.progress()["rooms"][runner.part]["next"]  # type: ignore[union-attr,index]
+        for topic in names:
+            name = self.settings.topic(topic)
+            end = self.broker.end(name, partition)
+            if following.get(name, 0) < end:
+                lags.append(f"{runner.part} ({one.process.name}) is at {following.get(name, 0)} of {end} in {name}")
+        if runner.name == "person":
+            venues = self.settings.topic("venues")
+            for p in range(self.settings.partitions):
+                if runner.register_read.get(p, -1) < self.broker.end(venues, p):
+                    lags.append(f"{runner.part} has not looked at the register's partition {p}")
+        return lags
+
+    def _check_stores(self) -> None:
+        """Every open store is what its changelog says, no more and no less."""
+        for one in self.current.values():
+            for runner in one.runners() if isinstance(one, SimWorker) else ():
+                folded: dict[bytes, bytes] = {}
+                for record in self.broker.committed(self.settings.topic(f"state-{runner.name}"), runner.room.partition):
+                    if record.value is None:
+                        folded.pop(record.key, None)
+                    else:
+                        folded[record.key] = record.value
+                family = one.process.name.partition(".")[0]
+                held = self.disks.contents(f"/sim/{family}/{runner.part}")
+                held = {key: value for key, value in held.items() if not key.startswith(b"~")}
+                if held != folded:
+                    keys = [k for k in held.keys() | folded.keys() if held.get(k) != folded.get(k)]
+                    self.failures.append(f"the store of {runner.part} differs from its changelog in {sorted(keys)[:3]}")
+
+    def _results(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        tables = {table: self.clickhouse.rows(table) for table in TABLES}
+        topics = {
+            spec.name: [r for p in range(self.settings.partitions) for r in self.broker.committed(self.settings.topic(spec.name), p)]
+            for spec in TOPIC_SPECS
+        }
+        return tables, topics
+
+    def _end(self) -> None:
+        """Ends every process, so that nothing of this run is left to the next."""
+        self.world.on_crash = lambda _process: None
+        for one in list(self.current.values()):
+            self.world.kill(one.process)
+
+
+def faults_end(plan: Plan) -> float:
+    """When the last fault of a plan has begun, as the world's time."""
+    return EPOCH_SECONDS + max((fault.at for fault in plan.faults), default=0.0)

@@ -1,0 +1,41 @@
+"""A simulated sink: consuming, decoding and inserting as they are, over the simulated outside."""
+
+from zoneinfo import ZoneInfo
+
+from sinks.backends import Backend, StorageError
+from sinks.columns import TopicDecoder, decoder_of
+from sinks.consuming import Consuming, SinkFailedError
+from sinks.status import Status
+from sinks.tables import SINK_TOPICS
+from tests.sim.threads import SimEvent
+from tests.sim.worker import AREAS
+from tests.sim.world import Process, World
+from truyvet.config import Settings
+
+
+class SimSink:
+    """One run of one sink process, from its start to its end."""
+
+    def __init__(self, world: World, settings: Settings, name: str, backend: Backend) -> None:
+        self._world = world
+        self._settings = settings
+        self._backend = backend
+        self.process = Process(name, "sink")
+        self.stop = SimEvent(world)
+        self.ended = ""
+        world.spawn(self.process, self._main, "main")
+
+    def _main(self) -> None:
+        """As ``sinks.process`` does."""
+        try:
+            Consuming(self._settings, self._backend, decoders(self._settings), Status()).run(self.stop)  # type: ignore[arg-type]
+        except (StorageError, SinkFailedError) as error:
+            self.ended = str(error)
+
+
+def decoders(settings: Settings) -> dict[str, TopicDecoder]:
+    """What makes rows of the records of each topic."""
+    zone = ZoneInfo(settings.report_timezone)
+    return {settings.topic(topic): decoder_of(topic, AREAS, zone) for topic in SINK_TOPICS}
+
+

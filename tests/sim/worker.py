@@ -1,0 +1,82 @@
+"""A simulated worker: register, rooms and agents as they are, over the simulated outside."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.areas import load_areas
+from streams.shell.register import Register
+from streams.shell.rooms import TOPICS, Rooms
+from streams.shell.worker import add_agents
+from tests.sim.faust_stub import App
+from tests.sim.groups import Group
+from tests.sim.kafka import Broker
+from tests.sim.threads import SimEvent
+from tests.sim.world import Process, SimLoop, World
+from truyvet.config import Settings
+
+AREAS = load_areas()
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How one worker behaves where Faust leaves it open."""
+
+    fetch_max: int
+    """Most records of one fetch of a partition."""
+    sloppy_share: float
+    """How often it delivers what was fetched before a rebalance, or goes on fetching during one."""
+    instance_id: str | None
+    """Static membership."""
+
+
+class SimWorker:
+    """One run of one worker process, from its start to its end."""
+
+    def __init__(
+        self,
+        world: World,
+        broker: Broker,
+        group: Group,
+        settings: Settings,
+        name: str,
+        options: WorkerOptions,
+        directory: Path,
+    ) -> None:
+        self._world = world
+        self._broker = broker
+        self._group = group
+        self._settings = settings
+        self._options = options
+        self._directory = directory
+        self.process = Process(name, "worker")
+        self.stop = SimEvent(world)
+        self.rooms: Rooms | None = None
+        self.app: App | None = None
+        loop = SimLoop(world, self.process)
+        world.spawn(self.process, lambda: loop.run_here(self._main()), "main")
+
+    async def _main(self) -> None:
+        """As ``streams.shell.worker.Worker.run`` does."""
+        settings, name = self._settings, self.process.name
+        topics = [settings.topic(topic) for topics in TOPICS.values() for topic in topics]
+        places = [(topic, p) for topic in topics for p in range(settings.partitions)]
+        register = Register(settings, AREAS)
+        self.app = app = App(self._world, self._broker, self._group, name, places, self._options)
+        self.rooms = rooms = Rooms(settings, app, register, AREAS, self._directory)  # type: ignore[arg-type]
+        add_agents(app, settings, rooms)  # type: ignore[arg-type]
+        register.start(rooms.register_changed)
+        ends = await asyncio.to_thread(register.end_offsets)
+        await asyncio.to_thread(register.wait_until_read, ends)
+        app.start(rooms.rebalanced)
+        while not self.stop.is_set():
+            await asyncio.sleep(1.0)
+            rooms.measure()
+        await rooms.close()
+        await app.stop()
+        register.stop()
+
+    def runners(self) -> list[Any]:
+        """The room partitions that it has open."""
+        return [] if self.rooms is None else list(self.rooms._runners.values())
