@@ -32,14 +32,14 @@ class _Table:
         self._shown_of = itemgetter(*map(names.index, self._shown))
         self._newest: dict[StoredRow, tuple[int, StoredRow]] = {}
         self._inserted: dict[StoredRow, StoredRow] = {}
-        self.duplicates: list[str] = []
+        self.duplicates: dict[str, None] = {}
 
     def add(self, rows: Block) -> None:
         """Rows in the order of their insertion: the last of equal revisions counts."""
         for version, row in rows:
             before = self._inserted.setdefault(version, row)
             if before is not row and before != row:
-                self.duplicates.append(f"{self.spec.name} {version}: {before} and {row}")
+                self.duplicates[f"{self.spec.name} {version}: {before} and {row}"] = None
             key, revision = version[:-1], version[-1]
             held = self._newest.get(key)
             if held is None or held[0] <= revision:
