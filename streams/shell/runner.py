@@ -221,8 +221,10 @@ class Runner:
 
     async def _accept_waiting(self, code: bytes | None) -> None:
         after = b""
-        while not self.idle_for_good:
+        while True:
             await self.idle()
+            if self.idle_for_good:
+                return  # a step that was lost stays in the store's view
             page = waiting.waiting_for(code, self._store, WAITING_PER_STEP_MAX, after)
             if not page:
                 return
