@@ -18,6 +18,7 @@ usage: ./do VERB [arguments]
 
   demo [arguments]     a week of Hanoi through the real parts, to the daily report (--scale 0.05: a quick one)
   test [arguments]     ruff, mypy and every test; with arguments only pytest, with those
+  chaos [arguments]    the real processes killed at random from a seed: the same rows (--kills 8 --scale 0.02: a quick one)
   truyvet [arguments]  the command line, in the project's own environment (./do truyvet --help)
   lint                 ruff check, ruff format --check, mypy
   format               ruff's formatter and its safe fixes
@@ -254,6 +255,10 @@ main() {
       setup dev
       if [ $# -eq 0 ]; then lint; fi
       exec "$venv/bin/python" -m pytest "$@"
+      ;;
+    chaos)
+      setup dev
+      exec "$venv/bin/python" -m tests.chaos "$@"
       ;;
     lint)
       setup dev

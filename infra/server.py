@@ -54,6 +54,15 @@ class Server(ABC):
         """The running server's pid."""
         return self.process.pid
 
+    def check(self) -> None:
+        """Raises if the server has ended by itself.
+
+        Raises:
+            ProcessError: it has; with the end of its log.
+        """
+        if self._popen is not None and self._popen.poll() is not None:
+            raise ProcessError(f"{self.name} ended with status {self._popen.returncode}: {log_tail(self.log_path)}")
+
     def start(self) -> None:
         """Starts the server and waits until it accepts connections.
 

@@ -305,7 +305,8 @@ class Stack:
         return self._members[name]
 
     def _by_kind(self, kind: Kind) -> list[Member]:
-        chosen = [member for member in self._members.values() if member.kind == kind]
+        # Copied first: who watches in another thread must not stumble over one that starts or ends.
+        chosen = [member for member in list(self._members.values()) if member.kind == kind]
         return sorted(chosen, key=lambda member: (len(member.name), member.name))
 
     def _remember(self, member: Member) -> None:
