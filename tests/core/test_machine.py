@@ -34,17 +34,7 @@ VENUES = {
     | {"registered_at": "2021-09-01T00:00:00Z", "status": "active"}
     for name, category, dwell, codes in (("CAFE", "cafe", None, ["OLD"]), ("SHOP", "pharmacy", 10, []))
 }
-RULESETS = {
-    **contacts.RULESETS,
-    "tail": contacts.rule(
-        *("tail", 1, 2, 3),
-        min_stay_minutes=5,
-        tail="equal_to_stay",
-        tail_minutes=20,
-        weights=[{"day": -1, "weight": 0.5}, {"day": 1, "weight": 2.0}],
-    ),
-    "fixed": contacts.rule("fixed", 1, 2, 3, min_overlap_minutes=5, tail="fixed", tail_minutes=30),
-}
+RULESETS = contacts.KINDS
 KINDS = {name: msgspec.convert(fields, Ruleset) for name, fields in RULESETS.items()}
 TABLES = ("scans", "visits", "cases", "exposures", *CELL_KEYS)
 TOPICS = (*PERSON_TOPICS, *CROSSING)

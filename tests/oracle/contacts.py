@@ -43,6 +43,19 @@ RULESETS: Mapping[str, Rule] = {
 }
 """The shipped ones."""
 
+KINDS: Mapping[str, Rule] = {
+    **RULESETS,
+    "tail": rule(
+        *("tail", 1, 2, 3),
+        min_stay_minutes=5,
+        tail="equal_to_stay",
+        tail_minutes=20,
+        weights=[{"day": -1, "weight": 0.5}, {"day": 1, "weight": 2.0}],
+    ),
+    "fixed": rule("fixed", 1, 2, 3, min_overlap_minutes=5, tail="fixed", tail_minutes=30),
+}
+"""One ruleset of each kind."""
+
 
 def all_exposures(visits: list[Visit], cases: list[Object], rulesets: Mapping[str, Rule], zone: ZoneInfo) -> list[Row]:
     """The rows of SPEC §9's ``exposures`` without reason, detected_at and revision, sorted by id.
@@ -50,12 +63,15 @@ def all_exposures(visits: list[Visit], cases: list[Object], rulesets: Mapping[st
     ``cases`` are the reports that count, one per case, withdrawn ones too.
     """
     rows = []
+    at_venue: dict[str, list[Visit]] = {}
+    for visit in visits:
+        at_venue.setdefault(visit.opening["venue_id"], []).append(visit)
     for case in cases:
         if case["status"] == "confirmed":
             used = rulesets[case["ruleset"]]
             for visit in visits:
                 if visit.opening["person_id"] == case["person_id"]:
-                    rows += _exposures_of_stay(case, visit, visits, used, zone)
+                    rows += _exposures_of_stay(case, visit, at_venue[visit.opening["venue_id"]], used, zone)
     return sorted(rows, key=lambda row: str(row["exposure_id"]))
 
 
@@ -77,7 +93,7 @@ def _period(case: Object, used: Rule) -> tuple[int, int]:
     return begin, end
 
 
-def _exposures_of_stay(case: Object, visit: Visit, visits: list[Visit], used: Rule, zone: ZoneInfo) -> list[Row]:
+def _exposures_of_stay(case: Object, visit: Visit, there: list[Visit], used: Rule, zone: ZoneInfo) -> list[Row]:
     begin, end = _period(case, used)
     w0, w1 = max(visit.start, begin), min(visit.end, end)
     if w1 <= w0 or w1 - w0 < used["min_stay_minutes"] * MINUTE_MS:
@@ -85,9 +101,8 @@ def _exposures_of_stay(case: Object, visit: Visit, visits: list[Visit], used: Ru
     tail = used["tail_minutes"] * MINUTE_MS
     until = w1 + {"none": 0, "fixed": tail, "equal_to_stay": min(w1 - w0, tail)}[used["tail"]]
     rows = []
-    for other in visits:
-        elsewhere = other.opening["venue_id"] != visit.opening["venue_id"]
-        if elsewhere or other.opening["person_id"] == case["person_id"]:
+    for other in there:
+        if other.opening["person_id"] == case["person_id"]:
             continue
         overlap_from, overlap_to = max(other.start, w0), min(other.end, until)
         overlap = overlap_to - overlap_from

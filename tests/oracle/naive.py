@@ -33,6 +33,19 @@ class Line:
     event: Object | None
     whole: Object
     reason: str = ""
+    number: int | None = None
+    """Which record of the input this is, where the input is of records."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The lines of each file, or the records of each topic; the register's in two parts."""
+
+    venues: Iterable[Line]
+    scans: Iterable[Line]
+    cases: Iterable[Line]
+    erasures: Iterable[Line]
+    venues_late: Iterable[Line]
 
 
 @dataclass
@@ -64,17 +77,33 @@ def naive_views(
     they remove, and the cells of these alone.
     ``rulesets`` are those that a case may name, by name, each as ``contacts.rule`` makes it.
     """
+    told = Told(
+        _lines(files.venues, registered, "registered_at"),
+        _lines(files.scans, wire.scan, "occurred_at"),
+        _lines(files.cases, wire.case, "reported_at"),
+        _lines(files.erasures, wire.erasure, "requested_at"),
+        _lines(files.venues_late, registered, "registered_at"),
+    )
+    return views_of(told, retention_days=retention_days, timezone=timezone, rulesets=rulesets)
+
+
+def registered(value: object) -> Object:
+    """``wire.venue`` with the administrative list of the project."""
+    return wire.venue(value, load_areas().parents)
+
+
+def views_of(told: Told, *, retention_days: int, timezone: str, rulesets: Mapping[str, Rule]) -> Views:
+    """``naive_views`` of lines that were read before."""
     zone = ZoneInfo(timezone)
-    parents = load_areas().parents
     state = State()
-    _register(state, files.venues, parents)
-    for line in _lines(files.scans, wire.scan, "occurred_at"):
+    _register(state, told.venues)
+    for line in told.scans:
         _scan(state, line, retention_days * wire.DAY_MS)
-    for line in _lines(files.cases, wire.case, "reported_at"):
+    for line in told.cases:
         _case(state, line, rulesets)
-    for line in _lines(files.erasures, wire.erasure, "requested_at"):
+    for line in told.erasures:
         _erasure(state, line)
-    _register(state, files.venues_late, parents)
+    _register(state, told.venues_late)
     for identity, (event, reject) in list(state.waiting.items()):
         resolved = _resolve(state, event["venue_id"])
         if resolved is not None:
@@ -93,10 +122,10 @@ def naive_views(
         "exposures": all_exposures(visits, cases, rulesets, zone),
         "rejects": _by_reason(state.rejects),
         "reject_rows": state.rejects,
-        **_cells(scans, zone),
+        **cells_of(scans, zone),
         "erased": [{"person_id": who, "until_ms": until_ms} for who, until_ms in sorted(state.erased_ms.items())],
         "forgotten": state.forgotten,
-        **{f"forgotten_{table}": cells for table, cells in _cells(state.forgotten, zone).items()},
+        **{f"forgotten_{table}": cells for table, cells in cells_of(state.forgotten, zone).items()},
     }
 
 
@@ -148,18 +177,20 @@ def _record_ms(fields: Object, time_field: str, before_ms: int) -> int:
 
 
 def _reject(state: State, topic: str, line: Line, reason: str, status: str = "open") -> Row:
-    row = {
+    row: Row = {
         "topic": "checkin." + topic,
         "record_at": wire.instant_text(min(line.record_ms, 253_402_300_799_999)),
         "reason": reason,
         "status": status,
     }
+    if line.number is not None:
+        row["number"] = line.number
     state.rejects.append(row)
     return row
 
 
-def _register(state: State, lines: Iterable[bytes], parents: Mapping[str, tuple[str, str]]) -> None:
-    for line in _lines(lines, lambda value: wire.venue(value, parents), "registered_at"):
+def _register(state: State, lines: Iterable[Line]) -> None:
+    for line in lines:
         if line.event is None:
             _reject(state, "venues", line, line.reason)
         else:
@@ -291,7 +322,7 @@ def _by_reason(rejects: list[Row]) -> list[Row]:
     return [{"reason": reason, "rows": counts[reason]} for reason in sorted(counts)]
 
 
-def _cells(scans: list[Row], zone: ZoneInfo) -> Views:
+def cells_of(scans: list[Row], zone: ZoneInfo) -> Views:
     """The three cell families, as recounts of the accepted scans."""
     minutes: dict[tuple[str, str], list[Row]] = {}
     hours: dict[tuple[str, str], list[Row]] = {}

@@ -82,7 +82,8 @@ def parse(raw: bytes, *, bytes_max: float = VALUE_BYTES_MAX) -> object:
         raise BadEventError("oversized")
     try:
         text = raw.decode("utf-8", errors="strict")
-        if _nesting(text) > NESTING_MAX:
+        # What has no more brackets cannot be deeper.
+        if raw.count(b"[") + raw.count(b"{") > NESTING_MAX and _nesting(text) > NESTING_MAX:
             raise BadEventError("malformed_json")
         return _clean(json.loads(text, parse_constant=_no_constant, parse_int=_integer, object_pairs_hook=_pairs))
     except ValueError as error:  # also UnicodeDecodeError, UnicodeEncodeError, JSONDecodeError
