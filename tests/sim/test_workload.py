@@ -1,10 +1,8 @@
 """The simulator's workloads through the core alone, in any interleaving: the checker agrees; and sees what is wrong."""
 
 import dataclasses
-import json
 import random
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from streams.core import held_scans
 from streams.core.step import HeadedMessage, Record
 from tests.core.pipeline import CROSSING, PERSONS, Pipeline
-from tests.sim.checking import coverage, differences
+from tests.sim.checking import differences
 from tests.sim.workload import EARLY, Workload, make
 
 Row = dict[str, Any]

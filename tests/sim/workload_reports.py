@@ -57,13 +57,13 @@ class Reporting:
             case_id, who = rng.choice(self.identities)
             if self.when.floor_ms is None:
                 event, reported_ms = self.maker._report(case_id, who)
+                if event.get("ruleset") in contacts.RULESETS:
+                    event["ruleset"] = rng.choice([*contacts.KINDS])
             else:
                 reported_ms = self._reported_ms(at)
                 if not self.when.spared(reported_ms, self.when.stamp(at, "cases", reported_ms)):
                     case_id, who = self.identities[0]  # no case of whoever may be erased
                 event = self._event(case_id, who, reported_ms, self.when.floor_ms)
-            if event.get("ruleset") in contacts.RULESETS:
-                event["ruleset"] = rng.choice([*contacts.KINDS])
             self.reported.append((who, reported_ms))
             stamp_ms = self.when.stamp(at, "cases", reported_ms)
             send = Send(at, "cases", who.encode(), spelled(rng, event), stamp_ms)
