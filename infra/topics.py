@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
 from truyvet.config import ConfigError, Settings
@@ -120,6 +120,9 @@ TOPICS: tuple[TopicSpec, ...] = (
     ),
 )
 
+RESTORING = "restore-under-way"
+"""A topic that is there as long as ``truyvet restore`` has not finished: nobody else may use the others yet."""
+
 _CHECKED = ("cleanup.policy", "message.timestamp.type")
 
 
@@ -173,6 +176,37 @@ def check_topics(settings: Settings) -> list[str]:
     return [name for name in specs if name not in existing]
 
 
+def existing_topics(settings: Settings) -> dict[str, int]:
+    """The number of partitions of every topic of the broker, by full name.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached.
+    """
+    return _partition_counts(admin_client(settings))
+
+
+def topic_ids(settings: Settings, names: Iterable[str]) -> dict[str, str]:
+    """The broker's ids of topics (without prefix): one that was deleted and made again has another.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached, or does not know a topic.
+    """
+    full = {settings.topic(name): name for name in names}
+    described = admin_client(settings).describe_topics(TopicCollection(list(full)), request_timeout=_TIMEOUT_SECONDS)
+    return {full[topic]: str(_result(future).topic_id) for topic, future in described.items()}
+
+
+def topic_id(settings: Settings, name: str) -> str:
+    """The broker's own id of a topic, by full name: one that is made anew under the same name has another.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached, or refuses.
+    """
+    admin = admin_client(settings)
+    described = admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT_SECONDS)
+    return str(_result(described[name]).topic_id)
+
+
 def delete_topics(settings: Settings) -> None:
     """Deletes every topic of this prefix that the registry knows, for tests and replays that clean up.
 
@@ -181,7 +215,7 @@ def delete_topics(settings: Settings) -> None:
     """
     admin = admin_client(settings)
     existing = _partition_counts(admin)
-    names = {settings.topic(spec.name) for spec in TOPICS} & existing.keys()
+    names = {settings.topic(name) for name in (*(spec.name for spec in TOPICS), RESTORING)} & existing.keys()
     if not names:
         return
     _wait_all(admin.delete_topics(sorted(names)), KafkaError.UNKNOWN_TOPIC_OR_PART)
@@ -202,6 +236,10 @@ def _partition_counts(admin: AdminClient) -> dict[str, int]:
 
 
 def _check(admin: AdminClient, settings: Settings, specs: dict[str, TopicSpec], counts: dict[str, int]) -> None:
+    if settings.topic(RESTORING) in counts:
+        raise BrokerAwayError(
+            "a restore is under way; if it was interrupted, `truyvet restore DIR --again` starts over"
+        )
     for name in specs:
         if counts[name] != settings.partitions:
             raise ConfigError(
