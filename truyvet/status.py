@@ -50,7 +50,7 @@ def _row(member: Member) -> dict[str, Any]:
         "memory_peak_mib": None if used is None else round(used.memory_bytes_peak / _MIB, 1),
         "log": member.log_path,
         "backlog": _backlog(member),
-        "disk": complaint(Path(member.log_path).parent),
+        "disk": complaint(Path(member.log_path).parent / ("data" if member.kind == "kafka" else "")),
     }
 
 

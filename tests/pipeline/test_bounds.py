@@ -1,0 +1,58 @@
+"""Loads that would hurt a pipeline without bounds, in small; ``bench_bounds`` runs them at full size."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SettingsFactory
+from tests.pipeline import bounds_cases as cases
+from tests.pipeline import bounds_faults as faults
+from truyvet.stack import Stack
+
+
+@pytest.fixture
+def make(settings: SettingsFactory) -> cases.MakeStack:
+    """Stacks on the session's broker."""
+
+    def make(workers: int = 1, directory: Path | None = None, **overrides: object) -> Stack:
+        return Stack(settings(**overrides), directory, workers=workers, own_broker=directory is not None)
+
+    return make
+
+
+def test_a_wrong_clock_has_nothing_expire(make: cases.MakeStack) -> None:
+    """Scans of years ahead and behind are rejects; records that a broker stamped years ahead take nothing with them."""
+    cases.clock(make, 500)
+
+
+def test_poison_hurts_nobody_else(make: cases.MakeStack) -> None:
+    """Every malformed value is a row of rejects, every good scan is accepted, and the log says little about it."""
+    row = cases.poison(make, bad=10_000, large=500, good=1_000)
+    assert row.log_lines < 10
+
+
+@pytest.mark.parametrize("order", ["in order", "shuffled", "in a day"])
+def test_one_card_with_many_scans(make: cases.MakeStack, order: str) -> None:
+    """It is kept whole, and others in its partition are served meanwhile."""
+    cases.person(make, 3_000, order, 20)
+
+
+def test_a_case_in_a_crowd(make: cases.MakeStack) -> None:
+    """Exactly those who met the case are warned."""
+    cases.venue(make, 20_000)
+
+
+@pytest.mark.parametrize("full", [faults.full_state, faults.full_database, faults.full_broker])
+def test_a_full_disk_is_said_and_waited_for(make: cases.MakeStack, full: Callable[..., cases.Row]) -> None:
+    """Whoever writes there names the folder, and goes on once there is room; nothing is lost."""
+    try:
+        full(make, 20_000)
+    except faults.NoSmallDiskError as error:
+        pytest.skip(f"no small file system can be mounted: {error}")
+
+
+def test_a_slow_clickhouse_fills_no_memory(make: cases.MakeStack) -> None:
+    """What comes in faster than it is stored waits in Kafka, not in the sink."""
+    row = faults.slow(make, minutes=1.0, per_second=2_000)
+    assert any("records behind" in told for told in row.told), row.told
