@@ -147,7 +147,7 @@ def ensure_topics(settings: Settings) -> None:
             name,
             num_partitions=settings.partitions,
             replication_factor=settings.replication_factor,
-            config=spec.config(restating=settings.restating) | _durability(settings),
+            config=spec.config(restating=settings.restating) | durability(settings),
         )
         for name, spec in specs.items()
         if name not in existing
@@ -157,7 +157,7 @@ def ensure_topics(settings: Settings) -> None:
     _wait_leaders(admin, settings, specs)
 
 
-def _durability(settings: Settings) -> dict[str, str]:
+def durability(settings: Settings) -> dict[str, str]:
     """With three replicas, two must have what is acknowledged: one may die, and what the other has is not lost."""
     return {"min.insync.replicas": "2"} if settings.replication_factor >= _REPLICAS_DURABLE else {}
 

@@ -78,6 +78,10 @@ class ClickHouseBackend(Closing):
             # Two sinks that make one database at once may each write one; all then read the smallest.
             self._write(f"INSERT INTO {self._table(ddl.IDENTITY_TABLE)} (id, revision) VALUES", [(uuid.uuid4().hex, 1)])
 
+    def exists(self) -> bool:
+        """Whether the database holds anything yet."""
+        return bool(self._write(ddl.columns_of(self._database)))
+
     def identity(self) -> str:
         """The text that names this database for as long as it lives."""
         ((first,),) = self._write(f"SELECT min(id) FROM {self._table(ddl.IDENTITY_TABLE)}")

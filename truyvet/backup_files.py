@@ -22,7 +22,7 @@ VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
 TOPICS_NAME: Final = "topics"
 BLOCK_RECORDS_MAX: Final = 10_000
-BLOCK_BYTES_MAX: Final = 4 * 1024 * 1024
+BLOCK_BYTES_MAX: Final = 1024 * 1024
 SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
 _LENGTH_BYTES: Final = 4
 _READ_BYTES: Final = 4 * 1024 * 1024
@@ -239,7 +239,9 @@ def read_blocks(directory: Path, copy: PartitionCopy, end: int) -> Iterator[list
             while file.tell() < segment.size_bytes:
                 length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
                 records = _decoder.decode(bytes(cramjam.zstd.decompress(file.read(length))))
-                if records[-1][0] >= end:
+                if records[-1][0] < end:
+                    yield records
+                    continue
+                if records[0][0] < end:
                     yield [record for record in records if record[0] < end]
-                    return
-                yield records
+                return
