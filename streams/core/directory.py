@@ -1,7 +1,8 @@
 """The venue directory: the register in memory, and which venue a scanned code means.
 
-Each worker holds the whole register, so an entry is small: the venue's attributes packed in 29 bytes, which
-are also what a stored scan keeps of its venue (little-endian)::
+Each worker holds the whole register, so an entry is small: the venue's attributes packed in 29 bytes, of which a
+stored scan keeps the first 13: where a venue lies is told when a scan is accepted, and never asked again.
+Little-endian::
 
     ward_code 5s | district_code 3s | province_code 2s | category u8 | dwell_minutes u16 | lat f64 | lon f64
 
@@ -14,8 +15,10 @@ from typing import Final, Protocol
 from streams.core.categories import CATEGORIES
 
 _ATTRIBUTES = struct.Struct("<5s3s2sBHdd")
-ATTRIBUTES_BYTES: Final = _ATTRIBUTES.size
-NO_ATTRIBUTES: Final = bytes(ATTRIBUTES_BYTES)
+_KEPT = struct.Struct("<5s3s2sBH")
+KEPT_BYTES: Final = _KEPT.size
+NO_ATTRIBUTES: Final = bytes(KEPT_BYTES)
+"""What a scan keeps that waits for its venue."""
 CATEGORY_NAMES: Final = tuple(CATEGORIES)
 CATEGORY_BYTES: Final = tuple(name.encode() for name in CATEGORY_NAMES)
 _CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
@@ -47,7 +50,7 @@ class VenueEvent(Protocol):
 
 
 def pack_attributes(venue: VenueEvent) -> bytes:
-    """The venue's attributes as a stored scan keeps them."""
+    """The venue's attributes as the directory holds them."""
     dwell = venue.dwell_minutes if venue.dwell_minutes is not None else CATEGORIES[venue.category][0]
     return _ATTRIBUTES.pack(
         venue.ward_code.encode(),
@@ -62,6 +65,9 @@ def pack_attributes(venue: VenueEvent) -> bytes:
 
 unpack_attributes = _ATTRIBUTES.unpack
 """(ward, district, province, category code, dwell_minutes, lat, lon) of 29 packed bytes; codes as bytes."""
+
+unpack_kept = _KEPT.unpack_from
+"""(ward, district, province, category code, dwell_minutes) of what a stored scan keeps."""
 
 
 class Directory:

@@ -25,8 +25,8 @@ What counts a day begins with it, so that an expired day is a range of keys.
 
 import struct
 
-STATE_VERSION = 2
-"""Raised with every change of a value's or key's layout; the shell refuses a changelog of another one."""
+STATE_VERSION = 3
+"""Raised with every change of a value's or key's layout, together with a migration to it (``migrate.py``)."""
 
 META = b"!meta"
 """Input offsets, step number and version: written by every step, in the same transaction."""

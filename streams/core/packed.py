@@ -3,8 +3,8 @@
 One packed scan (little-endian)::
 
     occurred_ms i64 | flags u8 | source u8 | len(scan_id) u8 | len(code) u8 | len(venue_id) u8
-    | attributes (``directory.py``) | scan_id | code as sent | venue_id, empty where it equals the code
-    | total length u16
+    | attributes (``directory.py``), the 13 bytes that are kept | scan_id | code as sent
+    | venue_id, empty where it equals the code | total length u16
 
 The trailing length lets a reader walk back from the newest scan, which is where nearly all looks end.
 """
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple, get_args
 
-from streams.core.directory import ATTRIBUTES_BYTES, NO_ATTRIBUTES
+from streams.core.directory import KEPT_BYTES, NO_ATTRIBUTES
 from streams.core.inbound import Direction, Source
 from streams.core.times import LocalClock
 
@@ -29,11 +29,11 @@ LOCAL_DAY_MS_MAX = 26 * 3_600_000
 
 _HEAD = struct.Struct("<qBBBBB")
 _TAIL = struct.Struct("<H")
-_FIXED_BYTES = _HEAD.size + ATTRIBUTES_BYTES
+_FIXED_BYTES = _HEAD.size + KEPT_BYTES
 
 
 class StoredScan(NamedTuple):
-    """One scan of a timeline, unpacked. ``attributes`` are those given at acceptance."""
+    """One scan of a timeline, unpacked. ``attributes`` are those given at acceptance, as far as they are kept."""
 
     occurred_ms: int
     direction: int
@@ -76,7 +76,7 @@ def unpack(blob: bytes, start: int) -> tuple[StoredScan, int]:
     """The scan that begins at ``start`` and where the next one begins."""
     occurred, flags, source, n_scan, n_code, n_venue = _HEAD.unpack_from(blob, start)
     a = start + _HEAD.size
-    b = a + ATTRIBUTES_BYTES
+    b = a + KEPT_BYTES
     c = b + n_scan
     d = c + n_code
     e = d + n_venue

@@ -9,7 +9,7 @@ from typing import Final
 
 from streams.core import cases, cells, intake, reasons, wire
 from streams.core.decode import decode_scans, decode_venue
-from streams.core.directory import CATEGORY_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
+from streams.core.directory import CATEGORY_BYTES, KEPT_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import EXPIRED, expired_of, person_head
 from streams.core.packed import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan
@@ -70,9 +70,12 @@ class _Batch:
         """Writes the row of ``rejects`` of a scan that could be read."""
         self.desk.reject(timed.record, reason=reason, detail=detail, status=status, event=timed.event)
 
-    def accept(self, person: str, scan: StoredScan, areas: set[bytes], now_ms: int) -> None:
-        """Emits an accepted scan and counts it; ``areas`` are those its person counted in on that day before."""
-        ward, district, province, category, _, lat, lon = unpack_attributes(scan.attributes)
+    def accept(self, person: str, scan: StoredScan, attributes: bytes, areas: set[bytes], now_ms: int) -> None:
+        """Emits an accepted scan and counts it.
+
+        ``attributes`` are all of its venue's, ``areas`` those its person counted in on that day before.
+        """
+        ward, district, province, category, _, lat, lon = unpack_attributes(attributes)
         key = person.encode()
         value = wire.enriched(
             (scan.scan_id, key, scan.venue_id, scan.code),
@@ -86,7 +89,7 @@ class _Batch:
         timeline = self.timelines[person]
         timeline.caused_ms = max(timeline.caused_ms, now_ms)
         self.tally.timestamp_ms = now_ms
-        self.tally.add(scan.venue_id, scan.attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock)
+        self.tally.add(scan.venue_id, attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock)
 
 
 def take_scans(
@@ -136,8 +139,9 @@ def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) ->
         _wait(batch, timed, scan)
         timeline.add(scan, room.clock)
         return "waiting"
-    scan = StoredScan(occurred_ms, direction, source, False, scan_id, code, *found)  # noqa: FBT003 - same
-    batch.accept(event.person_id, scan, timeline.areas_of_day(occurred_ms, room.clock), now_ms)
+    venue_id, attributes = found
+    scan = StoredScan(occurred_ms, direction, source, False, scan_id, code, venue_id, attributes[:KEPT_BYTES])  # noqa: FBT003 - same
+    batch.accept(event.person_id, scan, attributes, timeline.areas_of_day(occurred_ms, room.clock), now_ms)
     timeline.add(scan, room.clock)
     if record.headers:
         intake.resolve_origin(step, intake.origin_of(record), room.partition, now_ms)
@@ -178,11 +182,11 @@ def take_waiting(
             scan_id=scan.scan_id,
             code=scan.code,
             venue_id=venue_id,
-            attributes=attributes,
+            attributes=attributes[:KEPT_BYTES],
         )
         at_ms = max(now_ms, scan.record_ms)
-        batch.accept(event.person_id, stored, timeline.areas_of_day(event.occurred_ms, room.clock), at_ms)
-        timeline.accept(scan.scan_id, event.occurred_ms, venue_id, attributes, room.clock)
+        batch.accept(event.person_id, stored, attributes, timeline.areas_of_day(event.occurred_ms, room.clock), at_ms)
+        timeline.accept(scan.scan_id, event.occurred_ms, venue_id, stored.attributes, room.clock)
         step.changes[scan.key] = None
         step.waiting_more -= 1
         key = event.person_id.encode()

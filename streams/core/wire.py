@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from streams.core.directory import CATEGORY_BYTES, unpack_attributes
+from streams.core.directory import CATEGORY_BYTES, unpack_kept
 from streams.core.inbound import CaseIn
 from streams.core.times import format_bytes, format_ms
 from streams.core.visits import Visit
@@ -121,7 +121,7 @@ def visit_id(person: bytes, venue_id: bytes, first_scan_id: bytes) -> bytes:
 
 def visit(person: bytes, identity: bytes, stay: Visit, revision: int) -> bytes:
     """The value of a visits record; ``identity`` is its ``visit_id``."""
-    ward, district, province, category, _, _, _ = unpack_attributes(stay.attributes)
+    ward, district, province, category, _ = unpack_kept(stay.attributes)
     return _VISIT % (
         identity,
         person,

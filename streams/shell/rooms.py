@@ -83,6 +83,7 @@ class Rooms:
         self._expiring: set[Runner] = set()
         self._backlog = Backlog()
         self._behind: dict[str, object] = {}
+        self._opening: set[Runner] = set()
         self._closed = False
         self.generation = -1
 
@@ -223,8 +224,19 @@ class Rooms:
     def _open_now(self, runner: Runner, generation: int) -> bool:
         if self._app.consumer_generation_id != generation:
             return False
-        runner.open(self._directory)
-        return True
+        self._opening.add(runner)
+        try:
+            # Not for as long as a migration may take, if the group or this worker has moved on meanwhile.
+            return runner.open(
+                self._directory, lambda: self._app.consumer_generation_id == generation and not self._closed
+            )
+        finally:
+            self._opening.discard(runner)
+
+    @property
+    def migrated_keys(self) -> int:
+        """Keys of states of an older version that this worker has gone through in the partitions that it is opening."""
+        return sum(runner.migrated_keys for runner in tuple(self._opening))
 
     async def _close(self, runner: Runner) -> None:
         runner.closed = True

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from streams.core import expiry, person, waiting
-from streams.core.keys import META, STATE_VERSION
+from streams.core import expiry, migrate, person, waiting
+from streams.core.keys import META
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import Step
 from streams.core.times import format_ms
@@ -35,6 +35,7 @@ WAITING_PER_STEP_MAX: Final = 2_000
 _POSITION_SECONDS: Final = 1.0
 _NO_SPACE_SECONDS: Final = 1.0
 _NO_SPACE_TRIES_MAX: Final = 60
+_TELL_SECONDS: Final = 10.0
 
 log = logs.get("room")
 
@@ -78,6 +79,8 @@ class Runner:
         self.lost: BaseException | None = None
         self.expired_ms = 0
         """Up to when the partition has let go of what it held; 0 if of nothing yet."""
+        self.migrated_keys = 0
+        """Looked at so far while ``open`` brings the state to this build's version."""
         self.closed = False
         self.lock = asyncio.Lock()
         self._settings = settings
@@ -105,11 +108,14 @@ class Runner:
 
     # Opening and closing: in an executor, since both wait for brokers and disks.
 
-    def open(self, directory: Path) -> None:
-        """Fences older owners, restores the store, reads where the inputs stand.
+    def open(self, directory: Path, wanted: Callable[[], bool] = lambda: True) -> bool:
+        """Fences older owners, restores the store, migrates an older state, reads where the inputs stand.
+
+        False if the partition was no longer ``wanted`` while its state was being migrated; it can be gone on with.
 
         Raises:
-            StateVersionError: the state is of another version.
+            StateVersionError: this build cannot take the state over.
+            FencedError: another owner has started meanwhile.
         """
         began = time.monotonic()
         self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)
@@ -117,13 +123,12 @@ class Runner:
         self._store = Store(directory / self.part)
         restored = restore(self._store, self._settings, self._settings.topic(self._changelog), self.room.partition)
         meta = self._store.get(META)
+        stand = migrate.current()
         if meta is not None:
             known = json.loads(meta)
-            if known["version"] != STATE_VERSION:
-                raise StateVersionError(
-                    f"{self.part}: the state is of version {known['version']}, this build reads {STATE_VERSION}: "
-                    "run the build that wrote it, or replay into a new topic_prefix and database"
-                )
+            stand = migrate.stand_of(known)
+            if (refusal := migrate.refusal(stand)) is not None:
+                raise StateVersionError(f"{self.part}: {refusal}")
             self.next = dict(known["next"])
             self._step = known["step"]
             self._waiting = known["waiting"]
@@ -133,15 +138,40 @@ class Runner:
         self.committed_step = self._step
         self._position = self._store.position
         self._position_consumer = log_consumer(self._settings)
+        if stand != migrate.current() and not self._migrate(stand, wanted):
+            return False
         self._thread = threading.Thread(target=self._commit_steps, name=f"commit-{self.part}", daemon=True)
         self._thread.start()
         log.info(
-            "room is open",
-            part=self.part,
-            step=self._step,
-            restored=restored,
+            "room is open", part=self.part, step=self._step, restored=restored,
             seconds=round(time.monotonic() - began, 2),
-        )
+        )  # fmt: skip
+        return True
+
+    def _migrate(self, stand: migrate.Stand, wanted: Callable[[], bool]) -> bool:
+        """Brings the state to this build's version, each portion a step; False if the partition is not wanted here."""
+        began, said = time.monotonic(), 0.0
+        log.info("state of an older version", part=self.part, **stand.note())
+        try:
+            while stand != migrate.current() and wanted():
+                portion, following = migrate.take_portion(self.name, stand, self._store)
+                self._step += 1
+                self._commit(self._work(Step(self._step, self._newest_ms, changes=portion.changes), following))
+                stand = following
+                self.migrated_keys += portion.looked_at
+                done, seconds = stand == migrate.current(), time.monotonic() - began
+                if done or seconds > said + _TELL_SECONDS:
+                    said = seconds
+                    log.info(
+                        "state is migrated" if done else "state is being migrated", part=self.part,
+                        version=stand.version, keys=self.migrated_keys, seconds=round(seconds, 2),
+                        keys_per_second=round(self.migrated_keys / max(seconds, 0.001)),
+                    )  # fmt: skip
+        finally:
+            if stand != migrate.current():
+                self._position_consumer.close()
+                self._store.close()
+        return stand == migrate.current()
 
     def close(self) -> None:
         """Finishes what is on its way, then gives store and producer back."""
@@ -181,11 +211,7 @@ class Runner:
         self._waiting += step.waiting_more
         if topic is not None:
             self._newest_ms = max(self._newest_ms, step.timestamp_ms)
-        known = {"version": STATE_VERSION, "step": self._step, "waiting": self._waiting, "next": self.next}
-        known |= {"newest": self._newest_ms, "expired": self.expired_ms}
-        meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
-        step.changes[META] = meta
-        self._store.apply(step.changes)
+        work = self._work(step, migrate.current(), topic, records)
         metering.computed(self.name, records, time.perf_counter() - began)
         loop = asyncio.get_running_loop()
 
@@ -193,7 +219,17 @@ class Runner:
             self._slots.release()
             done()
 
-        self._queue.put(_Work(step, topic, records, lambda: _call(loop, finished), meta))
+        work.done = lambda: _call(loop, finished)
+        self._queue.put(work)
+
+    def _work(self, step: Step, stand: migrate.Stand, topic: str | None = None, records: int = 0) -> _Work:
+        """The step with what ``META`` says from it on, and its changes shown to those that follow."""
+        known = stand.note() | {"step": self._step, "waiting": self._waiting, "next": self.next}
+        known |= {"newest": self._newest_ms, "expired": self.expired_ms}
+        meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
+        step.changes[META] = meta
+        self._store.apply(step.changes)
+        return _Work(step, topic, records, lambda: None, meta)
 
     async def idle(self) -> None:
         """Returns once nothing is on its way."""

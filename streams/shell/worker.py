@@ -185,7 +185,7 @@ class Worker:
             await asyncio.sleep(1.0)
             self._disk.look()
             self._lag = self._rooms.measure()
-            committed = self._rooms.progress()["rooms"]
+            committed = self._rooms.progress()["rooms"], self._rooms.migrated_keys
             if committed != committed_before or self._lag == 0:
                 self._moved_at = time.monotonic()
                 committed_before = committed
@@ -195,14 +195,15 @@ class Worker:
 
     def healthy(self) -> tuple[bool, str]:
         """Whether the worker moves on: it holds a place in the group, and commits where there is work."""
-        if self._rooms is None or self._rooms.generation < 0:
+        migrated_keys = 0 if self._rooms is None else self._rooms.migrated_keys
+        if self._rooms is None or (self._rooms.generation < 0 and not migrated_keys):
             return False, "no partitions assigned yet"
         if self._disk.complaint is not None:
             return False, self._disk.complaint
         stuck_seconds = time.monotonic() - self._moved_at
         if stuck_seconds > _STUCK_SECONDS:
             return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"
-        return True, self._rooms.behind
+        return True, f"migrating the state, {migrated_keys:,} keys so far" if migrated_keys else self._rooms.behind
 
 
 def _require_topics(settings: Settings) -> None:

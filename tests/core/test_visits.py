@@ -21,7 +21,7 @@ HEAD_KEY = b"p" + PERSON
 
 def _scan(number: int, minute: int, venue: bytes, direction: int, *, waiting: bool) -> StoredScan:
     category, dwell = VENUES[venue]
-    attributes = b"0026200701" + bytes([CATEGORY_NAMES.index(category)]) + dwell.to_bytes(2, "little") + bytes(16)
+    attributes = b"0026200701" + bytes([CATEGORY_NAMES.index(category)]) + dwell.to_bytes(2, "little")
     return StoredScan(BASE_MS + minute * MINUTE_MS, direction, 0, waiting, b"s%03d" % number, venue, venue, attributes)
 
 
