@@ -10,7 +10,7 @@ switched off here: Faust would seek to its own committed offsets, and list every
 which transaction markers make one per transaction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka
@@ -59,6 +59,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
         self._delivered: dict[TP, int] = {}
         self._epochs: dict[TP, int] = {}
+        self._assignments: dict[TP, Any] = {}
+        """aiokafka's assignment in which each partition was sought last."""
         self.read_to: dict[TP, tuple[int, int]] = {}
         """(last delivered, read to) of each partition, replaced whole after each fetch: read it anywhere."""
 
@@ -84,7 +86,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             for records in some.values():
                 records_left -= len(records)
                 bytes_left -= sum([len(record.value or b"") for record in records])
-            for tp, found in self._runs(some).items():
+            for tp, found in self._runs(consumer, some).items():
                 _append(runs.setdefault(tp, []), found)
             # What is held must not wait while partitions are assigned anew.
             if not some or consumer._subscription.reassignment_in_progress:
@@ -92,12 +94,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self.read_to = self._read_positions(consumer)
         return runs
 
-    def _runs(self, fetched: Mapping[TP, list[Any]]) -> dict[TP, list[Run]]:
+    def _runs(self, consumer: Any, fetched: Mapping[TP, list[Any]]) -> dict[TP, list[Run]]:
         runs: dict[TP, list[Run]] = {}
         for tp, records in fetched.items():
             start = self._delivered.get(tp)
-            if start is None:
-                continue  # fetched before its room was opened and sought; the seek will bring it again
+            if start is None or self._assignments[tp] is not consumer._subscription.subscription.assignment:
+                # Fetched before its room was opened and sought in this assignment: the seek will bring it again. A
+                # new assignment begins wherever the group's offsets say, even for a partition that stays here.
+                continue
             end = records[-1].offset + 1
             self._delivered[tp] = end
             runs[tp] = [Run(tp.topic, tp.partition, start, end, self._epochs[tp], records)]
@@ -116,17 +120,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             except IllegalStateError:
                 continue  # no longer assigned: the next rebalance, already under way, decides
             self._delivered[tp] = offset
+            self._assignments[tp] = consumer._subscription.subscription.assignment
             self._epochs[tp] = self._epochs.get(tp, 0) + 1
             sought[tp] = self._epochs[tp]
         return sought
-
-    async def forget(self, partitions: Iterable[TP]) -> None:
-        """Delivers nothing more of these partitions until they are sought again."""
-        await self.call_thread(self._forget, list(partitions))
-
-    async def _forget(self, partitions: list[TP]) -> None:
-        for tp in partitions:
-            self._delivered.pop(tp, None)
 
     def _read_positions(self, consumer: Any) -> dict[TP, tuple[int, int]]:
         """How far each partition was read, past markers that bring no record."""
@@ -210,10 +207,6 @@ class BatchConsumer(driver.Consumer):
             self._acked[tp].clear()
             self._acked_index[tp].clear()
         return epochs
-
-    async def forget(self, partitions: Iterable[TP]) -> None:
-        """Delivers nothing more of these partitions until they are sought again."""
-        await self._thread.forget(partitions)
 
     def read_to(self, tp: TP, delivered: int) -> int:
         """How far ``tp`` is read if everything up to ``delivered`` was: beyond it lie only markers."""

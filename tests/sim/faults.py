@@ -18,7 +18,6 @@ SINK_STEPS: tuple[str, ...] = (
     *("topics asked", "consumer closed"),
 )
 STORE_FATES = ("warm", "warm", "warm", "lost", "old")
-LAST_FAULT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def _one(rng: random.Random, workers: list[str], sinks: list[str], at: float) ->
         + ["commit times out", "transaction aborted", "queue full"]
     )
     who = rng.choice([*workers, *sinks]) if kind in ("stop", "zombie", "leave") else ""
-    return Fault(at, kind, who, seconds=rng.choice([0.1, 1.0, 4.0, 8.0, 20.0]) * rng.uniform(0.5, 1.5))
+    return Fault(at, kind, who, seconds=rng.choice([0.1, 1.0, 2.0, 4.0, 8.0]) * rng.uniform(0.5, 1.5))
 
 
 def _crash(rng: random.Random, at: float, who: str, steps: tuple[str, ...]) -> Fault:
@@ -66,6 +65,6 @@ def _crash(rng: random.Random, at: float, who: str, steps: tuple[str, ...]) -> F
         who,
         step=rng.choice(steps),
         nth=rng.choice([1, 1, 1, 2, 3, rng.randint(1, 20)]),
-        seconds=rng.choice([0.1, 0.5, 2.0, 10.0]),
+        seconds=rng.choice([0.1, 0.5, 2.0, 5.0]),
         store=rng.choice(STORE_FATES),
     )

@@ -27,6 +27,16 @@ class _Position(NamedTuple):
     has_valid_position: bool = True
 
 
+class _Assignment:
+    """What aiokafka makes anew with every rebalance: where each partition is read."""
+
+    def __init__(self, positions: dict[TP, int]) -> None:
+        self.positions = positions
+
+    def state_value(self, tp: TP) -> _Position | None:
+        return _Position(self.positions[tp]) if tp in self.positions else None
+
+
 class Fetching:
     """aiokafka's consumer, as the transport uses it."""
 
@@ -36,7 +46,6 @@ class Fetching:
         self._world = world
         self._broker = broker
         self._fetch_max = fetch_max
-        self._positions: dict[TP, int] = {}
         self._closed = False
         self._max_poll_records = fetch_max
         self._fetcher = SimpleNamespace(
@@ -45,7 +54,7 @@ class Fetching:
             fetched_records=self._fetched_records,
         )
         self._subscription = SimpleNamespace(
-            subscription=SimpleNamespace(assignment=self), reassignment_in_progress=False
+            subscription=SimpleNamespace(assignment=_Assignment({})), reassignment_in_progress=False
         )
 
     def assign(self, partitions: set[TP]) -> None:
@@ -53,18 +62,21 @@ class Fetching:
         self.assigned = partitions
         chance = self._world.rng.random
         # Where nothing was committed yet, and where something was: both are somewhere before what was delivered.
-        self._positions = {
-            tp: int(self._positions.get(tp, 0) * chance())
+        positions = self._positions
+        self._subscription.subscription.assignment = _Assignment({
+            tp: int(positions.get(tp, 0) * chance())
             if chance() < 0.5
             else self._broker.first(tp.topic, tp.partition)
             for tp in sorted(partitions)
-        }
+        })
 
     def assignment(self) -> set[TP]:
         return self.assigned
 
-    def state_value(self, tp: TP) -> _Position | None:
-        return _Position(self._positions[tp]) if tp in self._positions else None
+    @property
+    def _positions(self) -> dict[TP, int]:
+        positions: dict[TP, int] = self._subscription.subscription.assignment.positions
+        return positions
 
     def seek(self, tp: Any, offset: int) -> None:  # noqa: ANN401 - aiokafka's own kind of pair
         if tp not in self.assigned:
@@ -101,6 +113,7 @@ class _Thread(BatchConsumerThread):
     def __init__(self, fetching: Fetching, app: "App") -> None:
         self._delivered = {}
         self._epochs = {}
+        self._assignments = {}
         self.read_to = {}
         self._fetching = fetching
         self.consumer = app.flow  # type: ignore[assignment]
@@ -211,7 +224,7 @@ class App:
                 for run in of_partition:
                     await self._streams[run.topic].queue.put(run)
             if not runs:
-                await asyncio.sleep(self._world.rng.uniform(0.01, 0.2))
+                await asyncio.sleep(self._world.rng.uniform(0.02, 0.3))
 
     async def _stay(self, on_rebalance_complete: Callable[[], Any]) -> None:
         """Is a member of the group, joins again when it is told that it is none, and follows assignments."""

@@ -28,13 +28,15 @@ from tests.sim.workload import Workload, make
 from tests.sim.world import EPOCH_SECONDS, Process, StuckError, World
 from truyvet.config import Settings
 
-FAULT_SECONDS = 60.0
+PACE = 2.5
+"""So many times faster than it says is the workload sent."""
+FAULT_SECONDS = 24.0
 """How long faults may begin; the workload is sent in this time."""
-DRAIN_SECONDS_MAX = 400.0
+DRAIN_SECONDS_MAX = 200.0
 """By when, after the last fault, everything must have come to rest."""
 REST_SECONDS = 3.0
 """For so long nothing may change before a run counts as drained: longer than anything waits before it looks again."""
-SESSION_SECONDS = 6.0
+SESSION_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -161,11 +163,11 @@ class _Simulation:
     def _schedule(self) -> None:
         world, start = self.world, self.world.now
         for number in range(self.plan.workers):
-            world.at(start + self.rng.uniform(0, 3), lambda name=f"worker-{number}": self._start(name))  # type: ignore[misc]
+            world.at(start + self.rng.uniform(0, 2), lambda name=f"worker-{number}": self._start(name))  # type: ignore[misc]
         for number in range(self.plan.sinks):
-            world.at(start + self.rng.uniform(0, 3), lambda name=f"sink-{number}": self._start(name))  # type: ignore[misc]
+            world.at(start + self.rng.uniform(0, 2), lambda name=f"sink-{number}": self._start(name))  # type: ignore[misc]
         for send in self.plan.workload.sends:
-            world.at(start + send.at, self._send)
+            world.at(start + send.at / PACE, self._send)
         for fault in self.plan.faults:
             world.at(start + fault.at, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
         world.after(0.5, self._keep_time)
@@ -175,7 +177,7 @@ class _Simulation:
         if not self.broker.available:
             self.world.after(1.0, self._send)
             return
-        due = self.world.now - EPOCH_SECONDS
+        due = (self.world.now - EPOCH_SECONDS) * PACE
         while self.unsent and self.unsent[0].at <= due + 0.001:
             send = self.unsent.popleft()
             topic = self.settings.topic(send.topic)
@@ -200,7 +202,9 @@ class _Simulation:
         self.runs[name] += 1
         run = f"{name}.{self.runs[name]}"
         if name.startswith("sink"):
-            self.current[name] = SimSink(self.world, self.settings, run, self.clickhouse.backend())
+            backend = self.clickhouse.backend()
+            ended = lambda: self.world.after(1.0, lambda: self._restart(name))  # noqa: E731 - used once
+            self.current[name] = SimSink(self.world, self.settings, run, backend, ended)
             return
         fate = self.store_fate.pop(name, "warm")
         folder = f"/sim/{name}"
@@ -293,7 +297,7 @@ class _Simulation:
 
     def _after_leaving(self, fault: Fault) -> None:
         one = self.current[fault.who]
-        if one.process.dead or not one.process.threads:
+        if one.process.dead or (isinstance(one, SimWorker) and one.ended):
             self.world.kill(one.process)
             self.world.after(fault.seconds if self.faulty else 0.0, lambda: self._restart(fault.who))
         else:

@@ -1,5 +1,6 @@
 """A simulated sink: consuming, decoding and inserting as they are, over the simulated outside."""
 
+from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 from sinks.backends import Backend, StorageError
@@ -16,13 +17,16 @@ from truyvet.config import Settings
 class SimSink:
     """One run of one sink process, from its start to its end."""
 
-    def __init__(self, world: World, settings: Settings, name: str, backend: Backend) -> None:
+    def __init__(
+        self, world: World, settings: Settings, name: str, backend: Backend, on_end: Callable[[], None]
+    ) -> None:
+        """``on_end`` is called when it has ended by its own decision, as it may where ClickHouse or Kafka refuse."""
+        self._on_end = on_end
         self._world = world
         self._settings = settings
         self._backend = backend
         self.process = Process(name, "sink")
         self.stop = SimEvent(world)
-        self.ended = ""
         world.spawn(self.process, self._main, "main")
 
     def _main(self) -> None:
@@ -30,7 +34,9 @@ class SimSink:
         try:
             Consuming(self._settings, self._backend, decoders(self._settings), Status()).run(self.stop)  # type: ignore[arg-type]
         except (StorageError, SinkFailedError) as error:
-            self.ended = str(error)
+            self._world.note(f"the sink ends: {error}")
+        self._world.kill(self.process)
+        self._on_end()
 
 
 def decoders(settings: Settings) -> dict[str, TopicDecoder]:

@@ -54,6 +54,7 @@ class SimWorker:
         self.stop = SimEvent(world)
         self.rooms: Rooms | None = None
         self.app: App | None = None
+        self.ended = False
         loop = SimLoop(world, self.process)
         world.spawn(self.process, lambda: loop.run_here(self._main()), "main")
 
@@ -76,6 +77,7 @@ class SimWorker:
         await rooms.close()
         await app.stop()
         register.stop()
+        self.ended = True
 
     def runners(self) -> list[Any]:
         """The room partitions that it has open."""

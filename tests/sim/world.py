@@ -57,9 +57,10 @@ class Thread:
 
     def ready(self, now: float) -> bool:
         """Whether it may go on."""
-        if self.until is None:
-            return self.deadline is None or self.deadline <= now
-        return self.until() or (self.deadline is not None and self.deadline <= now)
+        deadline, until = self.deadline, self.until
+        if deadline is not None and deadline <= now:
+            return True
+        return until() if until is not None else deadline is None
 
 
 class World:
@@ -103,7 +104,8 @@ class World:
 
     def note(self, text: str) -> None:
         """Adds a line to the trace."""
-        name = self._current.process.name if self._current is not None else "world"
+        thread = self._current
+        name = f"{thread.process.name} {thread.name}" if thread is not None else "world"
         self.trace.append((self.now - EPOCH_SECONDS, name, text))
 
     def step(self, label: str) -> None:
@@ -139,11 +141,14 @@ class World:
         self.wait(lambda: False, seconds)
 
     def _park(self, thread: Thread, until: Callable[[], bool] | None, deadline: float | None) -> None:
-        loop = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
         thread.until, thread.deadline = until, deadline
-        self._hub.switch()
-        asyncio._set_running_loop(loop)
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            self._hub.switch()
+        else:
+            asyncio._set_running_loop(None)
+            self._hub.switch()
+            asyncio._set_running_loop(loop)
         if thread.process.dead:
             raise Crashed
 
@@ -266,7 +271,6 @@ class World:
             thread.greenlet.switch()
         finally:
             self._current = None
-            asyncio._set_running_loop(None)
         if thread.greenlet.dead and not thread.process.dead:
             thread.process.threads.remove(thread)
             self._threads.remove(thread)
@@ -303,10 +307,8 @@ class SimLoop(asyncio.BaseEventLoop):
         while not task.done():
             world.wait(self._has_work, self._seconds_to_timer())
             asyncio._set_running_loop(self)
-            try:
-                self._run_once()  # type: ignore[attr-defined]
-            finally:
-                asyncio._set_running_loop(None)
+            self._run_once()  # type: ignore[attr-defined]
+            asyncio._set_running_loop(None)
         return task.result()
 
     def _has_work(self) -> bool:
