@@ -82,8 +82,9 @@ class Group:
         if instance_id is not None:
             self._instances[instance_id] = member_id
         if old_id is None or old_id == member_id:
-            if self._members.get(member_id) is None or self._members[member_id].places != new.places:
-                self._members[member_id] = new
+            before = self._members.get(member_id)
+            self._members[member_id] = new
+            if before is None or before.places != new.places:
                 self._rebalance()
             return
         self._fenced.add(old_id)

@@ -42,7 +42,7 @@ class _Part:
 
 
 class _Commit(NamedTuple):
-    """Offsets on their way to the coordinator; ``error`` is None until there is an answer, False for a good one."""
+    """Offsets on their way to the coordinator; once ``answered``, an ``error`` of None is a good answer."""
 
     member_id: str
     generation: int
