@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 VALUE_BYTES_MAX = 64 * 1024
@@ -53,7 +54,14 @@ class BadEventError(Exception):
 
 def instant(text: object) -> int:
     """Epoch milliseconds of an RFC 3339 time; raises ValueError for everything else."""
-    found = TIME.match(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        raise ValueError("no time")  # noqa: TRY004 - a fault of the event, as all others
+    return _instant(text)
+
+
+@lru_cache(1 << 14)
+def _instant(text: str) -> int:
+    found = TIME.match(text)
     if found is None:
         raise ValueError("no time")
     year, month, day, hour, minute, second = (int(found[group]) for group in range(1, 7))
@@ -70,6 +78,7 @@ def instant(text: object) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC) - offset) // timedelta(milliseconds=1)
 
 
+@lru_cache(1 << 14)
 def instant_text(milliseconds: int) -> str:
     """The same instant as ``truyvet replay`` writes it."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

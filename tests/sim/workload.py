@@ -37,7 +37,7 @@ PERSONS = (*(f"{number:032x}" for number in range(0xA1, 0xA7)), "f" * 32, "9f86d
 _CHUNK_BYTES = 8_192
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Workload:
     """What is sent, in this order, and the settings that the answer depends on."""
 
