@@ -52,6 +52,8 @@ VERBS: dict[str, Verb] = {
     "purge": Verb("truyvet.purge", "drop from ClickHouse what is past its retention"),
     "erase": Verb("truyvet.erase", "have a person forgotten everywhere, and certify it"),
     "subject": Verb("truyvet.subject", "export everything that is held on a person"),
+    "backup": Verb("truyvet.backup", "copy every topic into files, and what is new the next time"),
+    "restore": Verb("truyvet.restore", "bring a backup back onto a broker that has none of the topics"),
     "demo": Verb("truyvet.demo", "a simulated week of Hanoi through the real parts, to the daily report"),
 }
 

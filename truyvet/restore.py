@@ -15,7 +15,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from infra.topics import RESTORING, existing_topics
+from infra.topics import RESTORING, durability, existing_topics
 from sinks.backends import StorageError
 from truyvet.backup_broker import NAMES, Broker, Place
 from truyvet.backup_clickhouse import occupied, unpack
@@ -183,10 +183,9 @@ def _delete_rest(settings: Settings, broker: Broker) -> None:
 
 
 def _created(config: dict[str, str], settings: Settings) -> dict[str, str]:
-    created = config | _WHILE_RESTORING
-    if int(config.get("min.insync.replicas", "1")) > settings.replication_factor:
-        del created["min.insync.replicas"]
-    return created
+    # How many replicas must have a record depends on the brokers that are there now.
+    kept = {option: value for option, value in config.items() if option != "min.insync.replicas"}
+    return kept | durability(settings) | _WHILE_RESTORING
 
 
 def _afterwards(config: dict[str, str]) -> dict[str, str | None]:
@@ -199,10 +198,6 @@ def _write_all(settings: Settings, broker: Broker, root: Path, manifest: Manifes
     places = [(name, p) for name in NAMES for p in range(settings.partitions)]
     done = 0
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(_WRITERS, "restore") as pool:
-        for number in range(_WRITERS):
-            writer = LogWriter(settings, number)
-            stack.callback(writer.close)
-            writers.put(writer)
 
         def write(place: Place) -> int:
             writer = writers.get()
@@ -211,10 +206,13 @@ def _write_all(settings: Settings, broker: Broker, root: Path, manifest: Manifes
             finally:
                 writers.put(writer)
 
-        futures = [pool.submit(write, place) for place in places]
         try:
-            for number, future in enumerate(futures):
-                done += future.result()
+            for number in range(_WRITERS):
+                writer = LogWriter(settings, number)
+                stack.callback(writer.close)
+                writers.put(writer)
+            for number, count in enumerate(pool.map(write, places)):
+                done += count
                 tell(f"{number + 1} of {len(places)} partitions are back, {done} records")
         except KafkaException as error:
             raise BackupError(f"the broker refused: {error.args[0].str()}") from error
