@@ -347,8 +347,9 @@ class Runner:
 
     def _commit(self, work: _Work) -> None:
         began = time.perf_counter()
+        position = self._changelog_position()
         self._producer.commit(work.step)
-        self._write(self._changelog_position())
+        self._write(position)
         known = json.loads(work.meta)
         self.committed, self.committed_step = known["next"], known["step"]
         if work.topic is not None:
@@ -373,8 +374,9 @@ class Runner:
     def _changelog_position(self) -> int:
         """A lower bound of where the changelog ends: asked for about once a second, since it costs a call.
 
-        Asked for before this step is written to the store, so it may count this step in; the same
-        WriteBatch brings its changes, and the store is not ahead.
+        Asked for before a commit, and used if it succeeds: until then nobody else can have written. After the commit
+        this process may have been stopped for as long as it takes another to take over and go on; the store would
+        then claim to hold what that one wrote.
         """
         now = time.monotonic()
         if now - self._position_at >= _POSITION_SECONDS:
