@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Mapping
 
 from truyvet import logs, metrics
-from truyvet.backlog import Backlog
+from truyvet.backlog import Backlog, Place
 from truyvet.disk import DiskWatch
 
 STUCK_SECONDS_MAX = 60.0
 """Unhealthy after so long with lag and nothing stored, or with the broker away."""
 REFUSED_SECONDS_MAX = 10.0
 """Unhealthy after so long of one insert being refused."""
+_BACKLOG_RECORDS_MIN = 100_000
+"""A few batches are no backlog worth telling of."""
 
 _log = logs.get("sink")
 
@@ -30,7 +32,7 @@ class Status:
         self._rows: Counter[str] = Counter()
         self._committed: dict[str, dict[int, int]] = {}
         self._lag: dict[tuple[str, int], int] = {}
-        self._backlog = Backlog()
+        self._backlog = Backlog(_BACKLOG_RECORDS_MIN)
         self._newest_insert_ms: int | None = None
         self._moved = time.monotonic()
         self._refused_since: float | None = None
@@ -106,7 +108,7 @@ class Status:
             self._disk.look()
         now = time.monotonic()
         with self._lock:
-            self._backlog.see(now, stored, stored + sum(lag.values()))
+            self._backlog.see(now, Place(stored, stored + sum(lag.values())))
             said, text = self._backlog.due(now), self._backlog.estimate().text()
             gone = self._lag.keys() - lag.keys()
             self._lag = dict(lag)

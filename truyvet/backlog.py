@@ -1,7 +1,8 @@
 """How far behind a worker is, how fast it works it off, and when it will have: arithmetic, given what was seen when.
 
-The estimate is of what is left over what is worked off beyond what comes in, by the last two minutes. A pause (a
-rebalance, a broker away, a laptop asleep) is no time in which records are worked off, so it makes nothing slower.
+The estimate is of the work that is left over the work done beyond what comes in, by the last two minutes. What waits
+outside brings further records with it, which one room writes for the other; who of the two is ahead does not matter. A
+pause (a rebalance, a broker away, a laptop asleep) is no time in which records are worked off: it makes nothing slower.
 """
 
 from collections import deque
@@ -26,7 +27,7 @@ class Estimate(NamedTuple):
     per_second: float
     """Records settled, pauses left out."""
     coming_per_second: float
-    """Records that came in meanwhile, those that one room writes for the other included."""
+    """Records that came in meanwhile, with those that they bring with them."""
     seconds: float | None
     """Until it is worked off; 0 without a backlog, None where nobody can say: falling behind, or too little seen."""
 
@@ -46,6 +47,21 @@ class Estimate(NamedTuple):
         return behind if self.seconds is None else f"{behind}, caught up in {duration(self.seconds)}"
 
 
+class Place(NamedTuple):
+    """Where some inputs together stand: sums of the offsets of their partitions."""
+
+    settled: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records that are there and not settled."""
+        return self.end - self.settled
+
+
+NOWHERE: Final = Place(0, 0)
+
+
 class _Stretch(NamedTuple):
     """What happened between two times at which something had been settled."""
 
@@ -53,16 +69,21 @@ class _Stretch(NamedTuple):
     """Of work: a pause counts as much as the shortest one."""
     clock_seconds: float
     settled: int
-    came: int
+    """Records in all."""
+    settled_outside: int
+    came_outside: int
+    came_inside: int
 
 
 class Backlog:
     """What one worker has seen of its inputs; to be told of about once a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, news_records_min: int = BACKLOG_RECORDS_MIN) -> None:
+        """So many records at least are worth telling of."""
+        self._news_records_min = news_records_min
         self._stretches: deque[_Stretch] = deque()
-        self._last: tuple[float, int, int] | None = None
-        self._lag = 0
+        self._last: tuple[float, Place, Place] | None = None
+        self._outside = self._inside = NOWHERE
         self._behind_since: float | None = None
         self._told_at: float | None = None
 
@@ -71,27 +92,33 @@ class Backlog:
         self._stretches.clear()
         self._last = None
 
-    def see(self, now_seconds: float, settled: int, end: int) -> None:
-        """All inputs were settled up to ``settled`` and end at ``end``: sums of the offsets of their partitions."""
-        self._lag = end - settled
+    def see(self, now_seconds: float, outside: Place, inside: Place = NOWHERE) -> None:
+        """Where the inputs stand that others write, and those that this work writes itself."""
+        self._outside, self._inside = outside, inside
         if self._lag < BACKLOG_RECORDS_MIN:
             self.forget()
+        if self._lag < self._news_records_min:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = now_seconds
         if self._last is None:
-            self._last = (now_seconds, settled, end)
+            self._last = (now_seconds, outside, inside)
             return
-        since, settled_before, end_before = self._last
-        if settled <= settled_before:
+        since, outside_before, inside_before = self._last
+        settled_outside = outside.settled - outside_before.settled
+        settled = settled_outside + inside.settled - inside_before.settled
+        if settled <= 0:
             return
         seconds = now_seconds - since
-        self._stretches.append(
-            _Stretch(min(seconds, PAUSE_SECONDS_MIN), seconds, settled - settled_before, end - end_before)
-        )
-        self._last = (now_seconds, settled, end)
+        came = (outside.end - outside_before.end, inside.end - inside_before.end)
+        self._stretches.append(_Stretch(min(seconds, PAUSE_SECONDS_MIN), seconds, settled, settled_outside, *came))
+        self._last = (now_seconds, outside, inside)
         while sum(stretch.seconds for stretch in self._stretches) > WINDOW_SECONDS:
             self._stretches.popleft()
+
+    @property
+    def _lag(self) -> int:
+        return self._outside.lag + self._inside.lag
 
     def estimate(self) -> Estimate:
         """By what was seen so far."""
@@ -99,9 +126,12 @@ class Backlog:
         if seconds < SURE_SECONDS_MIN:
             return Estimate(self._lag, 0.0, 0.0, 0.0 if self._lag < BACKLOG_RECORDS_MIN else None)
         per_second = sum(stretch.settled for stretch in self._stretches) / seconds
-        coming = sum(stretch.came for stretch in self._stretches) / sum(part.clock_seconds for part in self._stretches)
-        left = None if coming >= per_second else self._lag / (per_second - coming)
-        return Estimate(self._lag, per_second, coming, left)
+        outside = sum(stretch.settled_outside for stretch in self._stretches)
+        with_them = 1 + sum(stretch.came_inside for stretch in self._stretches) / outside if outside else 1.0
+        clock_seconds = sum(stretch.clock_seconds for stretch in self._stretches)
+        coming = with_them * sum(stretch.came_outside for stretch in self._stretches) / clock_seconds
+        work = with_them * self._outside.lag + self._inside.lag
+        return Estimate(self._lag, per_second, coming, None if coming >= per_second else work / (per_second - coming))
 
     def due(self, now_seconds: float) -> str | None:
         """What is to be said now of a backlog, or of its end: its first seconds are no news, and then once a minute."""

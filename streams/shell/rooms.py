@@ -27,7 +27,7 @@ from streams.shell.runner import Runner
 from streams.shell.transaction import FencedError
 from streams.shell.transport import BatchConsumer, Run
 from truyvet import logs
-from truyvet.backlog import Backlog
+from truyvet.backlog import Backlog, Place
 from truyvet.config import Settings
 from truyvet.metrics import BEHIND_SECONDS, CATCH_UP_SECONDS, LAG_RECORDS, REBALANCES, STATE_BYTES
 from truyvet.rulesets import load_rulesets
@@ -346,13 +346,16 @@ class Rooms:
     def measure(self) -> int:
         """Sets the gauges of lag and state size, says how a backlog goes; returns the lag in records."""
         lags: list[int | None] = []
-        settled, oldest_ms = 0, None
+        settled = {PERSON_ROOM: 0, VENUE_ROOM: 0}
+        ends, oldest_ms = dict(settled), None
         for (_, partition), runner in self._runners.items():
             for topic in TOPICS[runner.name]:
                 lag = self._lag(runner, topic)
                 lags.append(lag)
                 LAG_RECORDS.labels(topic, str(partition)).set(lag or 0)
-                settled += self._read_to(TP(self._settings.topic(topic), partition), runner.committed.get(topic, 0))
+                following = self._read_to(TP(self._settings.topic(topic), partition), runner.committed.get(topic, 0))
+                settled[runner.name] += following
+                ends[runner.name] += following + (lag or 0)
                 # Of an input that was read to its end, the last record says nothing about those that come next.
                 reached_ms = runner.reached_ms.get(topic) if lag else runner.reached_ms.pop(topic, None)
                 if lag and reached_ms is not None:
@@ -363,7 +366,8 @@ class Rooms:
             STATE_BYTES.labels(runner.name, str(partition)).set(runner.size_bytes())
         lag_in_all = sum(lag or 0 for lag in lags)
         if None not in lags:
-            self._backlog.see(self._loop.time(), settled, settled + lag_in_all)
+            outside, inside = (Place(settled[room], ends[room]) for room in (PERSON_ROOM, VENUE_ROOM))
+            self._backlog.see(self._loop.time(), outside, inside)
         self._tell_backlog(oldest_ms)
         return lag_in_all
 

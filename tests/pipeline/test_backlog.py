@@ -2,7 +2,7 @@
 
 import pytest
 
-from truyvet.backlog import BACKLOG_RECORDS_MIN, PAUSE_SECONDS_MIN, Backlog, duration
+from truyvet.backlog import BACKLOG_RECORDS_MIN, PAUSE_SECONDS_MIN, Backlog, Place, duration
 
 LEFT = 1_000_000
 
@@ -10,7 +10,7 @@ LEFT = 1_000_000
 def _work(backlog: Backlog, *, at: float, settled: int, end: int, seconds: int, rate: int, coming: int = 0) -> float:
     """Works for some seconds, a look a second; the time afterwards."""
     for second in range(seconds + 1):
-        backlog.see(at + second, settled + rate * second, end + coming * second)
+        backlog.see(at + second, Place(settled + rate * second, end + coming * second))
     return at + seconds
 
 
@@ -45,10 +45,10 @@ def test_a_pause_makes_nothing_slower() -> None:
     backlog = Backlog()
     now = _work(backlog, at=0.0, settled=0, end=LEFT, seconds=100, rate=1_000)
     now += 600.0
-    backlog.see(now, 100_000, LEFT)
+    backlog.see(now, Place(100_000, LEFT))
     for _ in range(600):
         now += 1.0
-        backlog.see(now, 100_000, LEFT)
+        backlog.see(now, Place(100_000, LEFT))
     assert backlog.estimate().seconds == pytest.approx(900)
     _work(backlog, at=now + 1, settled=101_000, end=LEFT, seconds=20, rate=1_000)
     assert backlog.estimate().seconds == pytest.approx(879, rel=1.5 * PAUSE_SECONDS_MIN / 100)
@@ -58,8 +58,19 @@ def test_steps_of_some_seconds_are_no_pause() -> None:
     """A worker whose steps settle 8,000 records every eight seconds works off 1,000/s."""
     backlog = Backlog()
     for second in range(101):
-        backlog.see(float(second), second // 8 * 8_000, LEFT)
+        backlog.see(float(second), Place(second // 8 * 8_000, LEFT))
     assert backlog.estimate().per_second == pytest.approx(1_000)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1_500, 100), (800, 800), (500, 500)])
+def test_what_waits_brings_more_with_it_whoever_is_ahead(first: int, second: int) -> None:
+    """Each record outside brings one inside: at 1,000/s to 1,600/s in all, twice the records are left to do."""
+    backlog = Backlog()
+    for at in range(61):
+        backlog.see(float(at), Place(first * at, LEFT), Place(second * at, first * at))
+    left = 2 * (LEFT - first * 60) + (first - second) * 60
+    assert backlog.estimate().seconds == pytest.approx(left / (first + second))
+    assert not backlog.estimate().falling_behind
 
 
 def test_nothing_is_promised_before_something_was_seen() -> None:
@@ -77,12 +88,12 @@ def test_nothing_is_promised_before_something_was_seen() -> None:
 def test_it_is_said_after_seconds_then_once_a_minute_then_that_it_is_over() -> None:
     """A backlog of a moment is not worth a line."""
     backlog = Backlog()
-    backlog.see(0.0, 0, LEFT)
-    backlog.see(5.0, LEFT - 10, LEFT)
+    backlog.see(0.0, Place(0, LEFT))
+    backlog.see(5.0, Place(LEFT - 10, LEFT))
     assert backlog.due(5.0) is None
     said = []
     for second in range(10, 200):
-        backlog.see(float(second), LEFT, 2 * LEFT if second < 190 else LEFT + BACKLOG_RECORDS_MIN - 1)
+        backlog.see(float(second), Place(LEFT, 2 * LEFT if second < 190 else LEFT + BACKLOG_RECORDS_MIN - 1))
         said.append((second, backlog.due(float(second))))
     assert [(second, what) for second, what in said if what] == [
         (20, "catching up"),
