@@ -27,7 +27,7 @@ def split_areas(packed: bytes) -> list[bytes]:
 
 
 def codes_of(area: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """(ward, district, province, nation) of 10 packed bytes, as in ``LEVELS``."""
+    """(ward, district, province, nation) of 10 packed bytes, as in ``LEVELS``; no code is one of two levels."""
     return area[0:5], area[5:8], area[8:10], NATION
 
 
@@ -78,9 +78,9 @@ class Tally:
             values[3] += 1
             values[4] += 1
         elif area not in counted:
-            known = [codes_of(other) for other in counted]
-            for level, code in enumerate(codes_of(area)):
-                values[level + 1] += all(other[level] != code for other in known)
+            known = {code for other in counted for code in codes_of(other)}
+            for level, code in enumerate(codes_of(area), 1):
+                values[level] += code not in known
 
 
 def _merge(packed: bytes, added: dict[int, int]) -> tuple[bytes, dict[int, tuple[int, int, int]]]:

@@ -91,8 +91,8 @@ class HeldScans:
     """One person's scans during one step: reads what it needs, remembers what it changed."""
 
     __slots__ = (
-        "_accepted", "_blob", "_carries", "_carry", "_changes", "_chunks", "_dirty", "_in_order", "_old", "_old_starts",
-        "_person", "_read", "_starts", "_touched", "caused_ms", "erased_ms", "floor_ms", "has_cases",
+        "_accepted", "_areas", "_blob", "_carries", "_carry", "_changes", "_chunks", "_dirty", "_in_order", "_old",
+        "_old_starts", "_person", "_read", "_starts", "_touched", "caused_ms", "erased_ms", "floor_ms", "has_cases",
     )  # fmt: skip
 
     def __init__(self, person: bytes, head: bytes | None, read: StateReader) -> None:
@@ -112,6 +112,7 @@ class HeldScans:
         self._chunks: dict[Place, bytes] = {}
         self._carries: dict[Place, bytes] = {}
         self._touched: set[Place] = set()
+        self._areas: dict[bytes, set[bytes]] = {}
         self._blob = b""
         self._starts: list[Place] | None = None
         self._carry = START
@@ -175,8 +176,16 @@ class HeldScans:
         """Areas already counted for this person on the local day of ``occurred_ms``."""
         if self._starts is None:
             return packed.areas_of_day(self._blob, occurred_ms, clock) if self._blob else set()
-        areas = self._get(keys.person_day(self._person, clock.place(occurred_ms)[2])) or b""
-        return {areas[i : i + 10] for i in range(0, len(areas), 10)}
+        return self._areas_of(keys.person_day(self._person, clock.place(occurred_ms)[2]))
+
+    def _areas_of(self, key: bytes) -> set[bytes]:
+        """The areas of a day of a long timeline, unpacked once a step: a shared card may have thousands."""
+        areas = self._areas.get(key)
+        if areas is None:
+            run_of_areas = self._get(key) or b""
+            areas = {run_of_areas[i : i + 10] for i in range(0, len(run_of_areas), 10)}
+            self._areas[key] = areas
+        return areas
 
     def add(self, scan: StoredScan, clock: LocalClock) -> None:
         """Stores a scan whose id is not held yet."""
@@ -266,10 +275,10 @@ class HeldScans:
         self._changes[keys.person_scan(self._person, scan.scan_id)] = entry
         if not scan.waiting:
             key = keys.person_day(self._person, clock.place(scan.occurred_ms)[2])
-            areas = self._get(key) or b""
-            area = scan.attributes[:10]
-            if all(areas[i : i + 10] != area for i in range(0, len(areas), 10)):
-                self._changes[key] = areas + area
+            areas, area = self._areas_of(key), scan.attributes[:10]
+            if area not in areas:
+                self._changes[key] = (self._get(key) or b"") + area
+                areas.add(area)
 
     def _start_of(self, place: Place) -> Place:
         """Where the chunk that holds ``place`` begins."""
@@ -333,6 +342,7 @@ class HeldScans:
 
     def _drop_keys(self, gone: Iterable[StoredScan], starts: Iterable[Place], clock: LocalClock) -> None:
         """Deletes what a long timeline keeps of scans beside its chunks, and the chunks of these starts."""
+        self._areas.clear()
         for scan in gone:
             self._changes[keys.person_scan(self._person, scan.scan_id)] = None
             self._changes[keys.person_day(self._person, clock.place(scan.occurred_ms)[2])] = None
