@@ -358,7 +358,7 @@ class Runner:
 
     def _write(self, position: int) -> None:
         """Writes the committed step to the store; on a full disk it waits for room, and RocksDB then goes on."""
-        tries = 0
+        tries, said = 0, False
         while True:
             try:
                 self._store.written(position)
@@ -366,6 +366,9 @@ class Runner:
                 # The store is behind and may stay so: whoever opens it next restores the rest.
                 if NO_SPACE not in str(error) or self.closed or tries > _NO_SPACE_TRIES_MAX:
                     raise
+                if not said:
+                    log.warning("the store cannot be written; waiting for room", part=self.part, folder=self._directory)
+                    said = True
                 tries = 0 if complaint(self._directory) else tries + 1
                 time.sleep(_NO_SPACE_SECONDS)
             else:
