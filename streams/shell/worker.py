@@ -16,14 +16,16 @@ import signal
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 from yarl import URL
 
-from infra.topics import BrokerAwayError, check_topics
+from infra.topics import BrokerAwayError, check_topics, topic_ids
 from schemas.areas import load_areas
+from streams.shell.changelogs import CHANGELOGS, keep_only_stores_of
 from streams.shell.register import Register
 from streams.shell.rooms import TOPICS, Rooms, die
 from streams.shell.transport import Run
@@ -40,6 +42,8 @@ _SWITCH_SECONDS = 0.02
 _GC_THRESHOLDS = (200_000, 20, 50)
 _STOP_SECONDS_MAX = 10.0
 _FETCH_BYTES_MAX = 1024 * 1024
+
+Answer = TypeVar("Answer")
 
 log = logs.get("worker")
 
@@ -149,6 +153,8 @@ class Worker:
         add_agents(app, self._settings, rooms)
 
         async def on_rebalance_complete(*_: Any, **__: Any) -> None:
+            if await asyncio.to_thread(_topic_ids, self._settings) != ids:
+                die("the changelogs were made anew while this worker ran: what it remembers is not of them")
             await rooms.rebalanced()
 
         app.on_rebalance_complete.connect(on_rebalance_complete)
@@ -156,6 +162,9 @@ class Worker:
         port = http.start()
         log.info("worker starts", http=f"{self._settings.http_host}:{port}", brokers=self._settings.brokers)
         await asyncio.to_thread(_require_topics, self._settings)
+        ids = await asyncio.to_thread(_topic_ids, self._settings)
+        if keep_only_stores_of(self._directory, ids):
+            log.warning("the stores are not of these changelogs and start from nothing")
         register.start(rooms.register_changed)
         ends = await asyncio.to_thread(register.end_offsets)
         await asyncio.to_thread(register.wait_until_read, ends)
@@ -212,19 +221,27 @@ def _require_topics(settings: Settings) -> None:
     Raises:
         ConfigError: a topic is missing, or has other settings.
     """
+    missing = _patiently(lambda: check_topics(settings))
+    if missing:
+        raise ConfigError(f"TRUYVET_TOPIC_PREFIX: there is no topic {missing[0]}; `truyvet topics create` makes it")
+
+
+def _topic_ids(settings: Settings) -> dict[str, str]:
+    """The broker's ids of the changelogs; waits for the broker."""
+    return _patiently(lambda: topic_ids(settings, CHANGELOGS))
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """Asks again until the broker answers."""
     said = False
     while True:
         try:
-            missing = check_topics(settings)
+            return ask()
         except BrokerAwayError as error:
             if not said:
                 log.warning("waits for the broker", error=str(error))
                 said = True
             time.sleep(1.0)
-        else:
-            break
-    if missing:
-        raise ConfigError(f"TRUYVET_TOPIC_PREFIX: there is no topic {missing[0]}; `truyvet topics create` makes it")
 
 
 def _tune_garbage_collection() -> None:
