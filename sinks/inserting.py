@@ -16,8 +16,8 @@ from sinks.status import Status
 from truyvet import logs, metrics
 
 BATCH_BYTES_MAX = 32 * 1024 * 1024
-"""Most bytes of records in a batch, whatever their number: a dead letter may hold megabytes. Until its rows are stored a
-batch takes some eight times that: as texts, as columns, as the message to the engine, in the engine."""
+"""Most bytes of records in a batch, whatever their number: a dead letter may hold megabytes. Until its rows are stored,
+a batch takes some eight times that: as texts, as columns, as the message to the engine, in the engine."""
 RETRY_SECONDS_MIN = 0.5
 RETRY_SECONDS_MAX = 10.0
 

@@ -1,5 +1,6 @@
 """What happens where disks are full and ClickHouse is slow: as ``bounds_cases``, with something broken meanwhile."""
 
+import contextlib
 import signal
 import subprocess
 import tempfile
@@ -20,8 +21,10 @@ from truyvet.disk import complaint
 from truyvet.stack import Stack
 
 DISK_MIB = 512
-LEFT_BYTES = 1 << 20
-FULL_SECONDS = 8.0
+BLOCK_BYTES = 1 << 16
+FULL_SECONDS = 5.0
+SENDINGS_MAX = 25
+SENDING_LOOKS = 6
 SECONDS_MAX = 120.0
 
 
@@ -37,14 +40,11 @@ class SmallDisk:
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leaves next to nothing."""
-        block = b"\0" * LEFT_BYTES
-        with self._ballast.open("ab", buffering=0) as file:
-            try:
-                while True:
-                    file.write(block)
-            except OSError:
-                file.truncate(max(0, file.tell() - LEFT_BYTES))
+        """Leaves nothing."""
+        block = b"\0" * BLOCK_BYTES
+        with self._ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(block)
 
     def make_room(self) -> None:
         """Takes the ballast away."""
@@ -72,16 +72,25 @@ def small_disk(folder: Path, mib: int = DISK_MIB) -> Iterator[SmallDisk]:
 def full_state(make: MakeStack, size: int) -> Row:
     """The disk of the worker's stores is full: it waits, says so, and goes on."""
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk") as disk:
-        return _full("full disk, state", make(state_dir=disk.folder / "state"), disk, "worker-0", size)
+        return _full(
+            "full disk, state",
+            make(state_dir=disk.folder / "state"),
+            disk,
+            ("worker-0", "the store cannot be written"),
+            size,
+        )
 
 
 def full_database(make: MakeStack, size: int) -> Row:
     """The disk of the embedded ClickHouse is full: the sink waits, says so, and goes on."""
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk") as disk:
-        return _full("full disk, ClickHouse", make(embedded_dir=disk.folder / "db"), disk, "sink", size)
+        return _full(
+            "full disk, ClickHouse", make(embedded_dir=disk.folder / "db"), disk, ("sink", "does not take rows"), size
+        )
 
 
-def _full(case: str, made: Stack, disk: SmallDisk, whose: str, size: int) -> Row:
+def _full(case: str, made: Stack, disk: SmallDisk, says: tuple[str, str], size: int) -> Row:
+    whose, trouble = says
     with made as stack:
         bench = Bench(stack)
         bench.register()
@@ -89,12 +98,10 @@ def _full(case: str, made: Stack, disk: SmallDisk, whose: str, size: int) -> Row
         bench.send(scans(0, size))
         bench.settle()
         disk.fill()
-        bench.send(scans(1, size))
         _until(lambda: "is full" in bench.health()[whose], "health says that the disk is full")
-        full_at = time.monotonic()
-        while time.monotonic() - full_at < FULL_SECONDS:
-            assert not bench.drain.settled(), "nothing was left to store: the disk was not needed"
-            time.sleep(0.5)
+        sent = size + _until_said(bench, trouble, size)
+        time.sleep(FULL_SECONDS)
+        assert not bench.drain.settled(), "somebody could store what there was no room for"
         told = [f"/healthz of {whose}: {bench.health()[whose]}"]
         disk.make_room()
         room_at = time.monotonic()
@@ -102,9 +109,20 @@ def _full(case: str, made: Stack, disk: SmallDisk, whose: str, size: int) -> Row
         _until(lambda: bench.health()[whose] == "ok", "health is well again")
         told += [f"went on {time.monotonic() - room_at:.1f} s after there was room", *bench.troubles()]
         assert any(str(disk.folder) in line for line in told), f"nobody named the folder: {told}"
-        row = bench.row(case, 2 * size, began, bench.account(2 * size, 0), told)
+        row = bench.row(case, sent, began, bench.account(sent, 0), told)
         bench.close()
     return row
+
+
+def _until_said(bench: Bench, trouble: str, size: int) -> int:
+    """Sends scans until the log says that some of them cannot be stored; how many."""
+    for day in range(1, SENDINGS_MAX):
+        bench.send(scans(day, size))
+        for _ in range(SENDING_LOOKS):
+            time.sleep(0.5)
+            if any(trouble in line for line in bench.log()):
+                return day * size
+    raise AssertionError(f"nobody said {trouble!r}")
 
 
 def full_broker(make: MakeStack, size: int) -> Row:
