@@ -1,4 +1,4 @@
-"""What is sent: a simulated Hanoi week with all that is mixed in, and what a week leaves out.
+"""What is sent: simulated days of Hanoi with all that is mixed in, and what they leave out.
 
 Some venues come late, so that their scans wait. Cases come spread over the whole flow, half of them are changed later.
 A few persons are erased once everything else is processed: cells count what was there before an erasure, so that only
@@ -9,13 +9,14 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from producers.lines import CASES, SCANS, VENUES, FileKind, Line, read_lines
 from producers.simulate.cli import publication_for
 from producers.simulate.generate import generate
-from producers.simulate.totals import DEFAULT_TOTALS
+from producers.simulate.totals import DEFAULT_TOTALS, Publication, PublishedDay
 from streams.core.times import DAY_MS, format_ms, parse_ms
 
 CASES_MIN: Final = 12
@@ -41,11 +42,11 @@ class Inputs:
         return read_lines(self.directory / SCANS.file_name, SCANS)
 
 
-def make_inputs(directory: Path, seed: int, scale: float) -> Inputs:
-    """Writes the simulated week into ``directory`` and draws the rest from the seed."""
+def make_inputs(directory: Path, seed: int, scale: float, days: int) -> Inputs:
+    """Writes the simulated days, up to 14 October 2021, into ``directory`` and draws the rest from the seed."""
     rng = random.Random(f"inputs {seed}")
     cases_count = max(CASES_MIN, round(CASES_MIN * scale))
-    manifest = generate(directory, publication_for(DEFAULT_TOTALS, None), seed=seed, scale=scale, cases=cases_count)
+    manifest = generate(directory, _publication(days), seed=seed, scale=scale, cases=cases_count)
     register: list[Line] = []
     late: list[Line] = []
     for line in read_lines(directory / VENUES.file_name, VENUES):
@@ -60,6 +61,15 @@ def make_inputs(directory: Path, seed: int, scale: float) -> Inputs:
         extras=sorted(extras, key=lambda extra: extra[0]),
         erasures=_erasures(rng, directory, count, reports),
     )
+
+
+def _publication(days: int) -> Publication:
+    """The bulletin of the week, begun earlier or later: the days of which it says nothing are filled in."""
+    week = publication_for(DEFAULT_TOTALS, None)
+    last = week.days[-1].date
+    first = last - timedelta(days=days - 1)
+    said = tuple(day for day in week.days[1:] if day.date > first)
+    return week.model_copy(update={"days": (PublishedDay(date=first), *said)})
 
 
 def _spread(rng: random.Random, kind: FileKind, lines: list[Line]) -> list[tuple[float, FileKind, Line]]:

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sinks.client import open_reader
 from sinks.export import table_rows
-from sinks.tables import TABLES, TableSpec, specs_of_topic
+from sinks.tables import TABLES, ColumnType, TableSpec, specs_of_topic
 from truyvet.config import Settings
 
 FOLDED_TOPICS: Final = ("enriched", "visits", "exposures", "case-states", "aggregates", "rejects")
@@ -140,7 +140,10 @@ def _line(spec: TableSpec, row: Row) -> bytes:
     names = [column.name for column in spec.exported]
     if row.get("status") == _BARE.get(spec.name, ""):
         names = [*spec.key, "status", "revision"]
-    return b"%b\t%b\n" % (_key(spec, row), _encode({name: row[name] for name in names}))
+    # Events may say 36 where the table has 36.0.
+    numbers = {c.name for c in spec.exported if c.type is ColumnType.NUMBER}
+    floats = {name: float(row[name]) for name in names if name in numbers}
+    return b"%b\t%b\n" % (_key(spec, row), _encode({name: row[name] for name in names} | floats))
 
 
 def _view_line(spec: TableSpec, row: Row) -> bytes | None:

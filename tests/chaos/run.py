@@ -35,6 +35,7 @@ class Options:
     seed: int
     rate: float | None
     scale: float
+    days: int
     shape: Shape
 
 
@@ -61,7 +62,7 @@ def run(options: Options, directory: Path, tell: Tell) -> Outcome:
     def say(text: str) -> None:
         tell(f"[{time.monotonic() - began:7.1f} s] {text}")
 
-    inputs = make_inputs(directory / "input", options.seed, options.scale)
+    inputs = make_inputs(directory / "input", options.seed, options.scale, options.days)
     say(f"{inputs.scans_count:,} scans, {len(inputs.register):,} venues and {len(inputs.extras):,} late ones and cases")
     sustained = _undisturbed(options, inputs, directory, say)
     rate = sustained * RATE_SHARE if options.rate is None else options.rate
