@@ -28,13 +28,11 @@ from streams.shell.store import Store
 from streams.shell.transaction import FencedError, TransactionalProducer
 from truyvet import logs
 from truyvet.config import Settings
-from truyvet.disk import NO_SPACE, complaint
+from truyvet.disk import keep_writing
 
 STEPS_IN_FLIGHT_MAX: Final = 2
 WAITING_PER_STEP_MAX: Final = 2_000
 _POSITION_SECONDS: Final = 1.0
-_NO_SPACE_SECONDS: Final = 1.0
-_NO_SPACE_TRIES_MAX: Final = 60
 _TELL_SECONDS: Final = 10.0
 
 log = logs.get("room")
@@ -349,30 +347,13 @@ class Runner:
         began = time.perf_counter()
         position = self._changelog_position()
         self._producer.commit(work.step)
-        self._write(position)
+        # If it gives up, the store is behind, and whoever opens it next restores the rest.
+        keep_writing(lambda: self._store.written(position), self._directory, unless=lambda: self.closed)
         known = json.loads(work.meta)
         self.committed, self.committed_step = known["next"], known["step"]
         if work.topic is not None:
             self.reached_ms[work.topic] = work.step.timestamp_ms
         metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)
-
-    def _write(self, position: int) -> None:
-        """Writes the committed step to the store; on a full disk it waits for room, and RocksDB then goes on."""
-        tries, said = 0, False
-        while True:
-            try:
-                self._store.written(position)
-            except Exception as error:  # RocksDB has one for everything
-                # The store is behind and may stay so: whoever opens it next restores the rest.
-                if NO_SPACE not in str(error) or self.closed or tries > _NO_SPACE_TRIES_MAX:
-                    raise
-                if not said:
-                    log.warning("the store cannot be written; waiting for room", part=self.part, folder=self._directory)
-                    said = True
-                tries = 0 if complaint(self._directory) else tries + 1
-                time.sleep(_NO_SPACE_SECONDS)
-            else:
-                return
 
     def _changelog_position(self) -> int:
         """A lower bound of where the changelog ends: asked for about once a second, since it costs a call.

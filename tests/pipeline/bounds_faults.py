@@ -76,7 +76,7 @@ def full_state(make: MakeStack, size: int) -> Row:
             "full disk, state",
             make(state_dir=disk.folder / "state"),
             disk,
-            ("worker-0", "the store cannot be written"),
+            ("worker-0", "a store cannot be written"),
             size,
         )
 
