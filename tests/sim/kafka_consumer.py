@@ -325,7 +325,7 @@ class Consumer:
         group = self._group
         if group.is_fenced(self._member_id):
             reason = "Broker: Static consumer fenced by other consumer with same group.instance.id"
-            self._fatal = KafkaError(KafkaError._FATAL, f"Fatal error: {reason}", fatal=True)
+            self._fatal = KafkaError(KafkaError._FATAL, f"Fatal error: {reason}")
             return
         if not group.heartbeat(self._member_id):
             self._give_back(self._on_lost)

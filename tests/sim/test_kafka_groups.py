@@ -110,7 +110,9 @@ def test_a_static_member_that_comes_back_takes_over(kafka: Kafka, fed: str) -> N
     assert new.told == [("assigned", [0, 1])]
     assert new.stored()[0] == 1
     old.seen.until(lambda: bool(old.seen.errors))
-    assert [error.code() for error in old.seen.errors] == [KafkaError._FATAL]
+    assert [(error.code(), error.fatal()) for error in old.seen.errors] == [
+        (KafkaError._FATAL, False)
+    ]  # the code says it
     old.commit(p0=3)
     assert old.commits[-1][0] == KafkaError._FATAL
     new.commit(p0=2)
