@@ -42,11 +42,13 @@ _SENT_AGAIN: Final = 4
 def differences(workload: Workload, rows: Rows, topics: Topics) -> list[str]:
     """What is wrong with the final rows of each table and the committed records of each topic, a line each.
 
-    ``rows``: stored rows as ``truyvet replay`` writes them; ``topics``: by name without prefix, partition by partition.
+    ``rows``: stored rows as ``truyvet replay`` writes them (``venues`` only where a sink was at work); ``topics``: by
+    name without prefix, partition by partition.
     """
     wanted = wanted_of(workload)
     found = [
         *(line for table in ("scans", "visits", "cases", "exposures") for line in _check_table(wanted, table, rows)),
+        *(_check_table(wanted, "venues", rows) if "venues" in rows else ()),
         *_check_cells(wanted, rows),
         *_check_rejects(wanted, rows["rejects"]),
         *check_topics(rows, topics),
@@ -150,7 +152,7 @@ def _check_table(wanted: Wanted, table: str, rows: Rows) -> Iterator[str]:
     """Against the naive rows, by key; only rows that count."""
     names = KEYS[table]
     counting = ("confirmed", "withdrawn") if table == "cases" else ("active",)
-    stored = [row for row in rows[table] if row["status"] in counting]
+    stored = [row for row in rows[table] if table == "venues" or row["status"] in counting]
     expected, found = _keyed(wanted.views[table], names), _keyed(stored, names)
     if len({tuple(row[name] for name in names) for row in rows[table]}) != len(rows[table]):
         yield f"{table}: {len(rows[table])} rows, but fewer keys"

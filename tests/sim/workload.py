@@ -26,7 +26,7 @@ from tests.oracle.register import Register
 from tests.oracle.wire import DAY_MS
 from tests.sim.workload_reports import Forgettings, Reporting
 from tests.sim.workload_scans import Scans, Send
-from tests.sim.workload_time import QUIET_FROM, Jumping, Passing, When, bursts
+from tests.sim.workload_time import HOUR_MS, QUIET_FROM, Jumping, Passing, When, bursts
 
 __all__ = ["Send", "Workload", "make"]
 
@@ -91,13 +91,15 @@ def make(seed: int) -> Workload:
     if profile == "days":
         when = Passing(rng, instants.steps_ms, retention_ms)
     persons = rng.sample(PERSONS, rng.choice([4, 5, 5, 6]))
-    shares = {"bad": (0.12, 0.5), "copies": (0.3, 0.09)}.get(profile, (0.12, 0.09))
+    shares = {"bad": (0.12, 0.56), "copies": (0.34, 0.09)}.get(profile, (0.12, 0.09))
     scans = Scans(rng, when, persons[2:], persons[:2], register.venue_ids, partitions, shares)
     latest = QUIET_FROM if profile == "days" else _LATEST
     for at in bursts(rng, rng.randint(275, 350), 50 if profile == "days" else rng.choice([6, 15, 40]), latest):
         sends.append(scans.send(at))
         if scans.events:
             instants.pool_ms.append(scans.events[-1]["occurred_ms"])
+    if isinstance(when, Passing):
+        sends += _at_the_edge(rng, when, scans, retention_ms, partitions)
     reports = Reporting(rng, when, instants, persons, partitions, shares[1])
     sends += reports.sends([rng.uniform(1, _LATEST) for _ in range(rng.randint(20, 30))])
     if rng.random() < 0.5:
@@ -107,6 +109,21 @@ def make(seed: int) -> Workload:
     sends.sort(key=lambda send: send.at)
     chunk_bytes = rng.choice([_CHUNK_BYTES, _CHUNK_BYTES, 1_000, 200])
     return Workload(seed, profile, partitions, tuple(sends), chunk_bytes, when.floor_ms)
+
+
+def _at_the_edge(rng: random.Random, when: Passing, scans: Scans, retention_ms: int, partitions: int) -> list[Send]:
+    """Meetings on the oldest day that must not expire: some as it passes, some told of when all else has expired."""
+    at = when.at(when.floor_ms + 3 * HOUR_MS)
+    sends = scans.gathering(at, when.now(at, "scans") - HOUR_MS, when.now(at, "scans"))
+    # The last records before the last expiry: every partition sees the time that it goes by.
+    for topic in ("scans", "cases", "erasures"):
+        stamp_ms = when.now(QUIET_FROM, topic)
+        sends += [Send(QUIET_FROM, topic, None, b"{", stamp_ms, partition) for partition in range(partitions)]
+    at = rng.uniform(QUIET_FROM + 2, QUIET_FROM + 5)
+    first_ts = ("first-ts", b"%d" % (when.floor_ms + retention_ms))
+    for after_ms in (0, rng.randrange(DAY_MS)):
+        sends += scans.gathering(at, when.floor_ms + after_ms, when.now(at, "scans"), [first_ts])
+    return sends
 
 
 def _venue(at: float, line: bytes) -> Send:

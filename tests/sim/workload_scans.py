@@ -176,6 +176,20 @@ class Scans:
     def _headed(self, send: Send, *headers: tuple[str, bytes]) -> Send:
         return Send(send.at, send.topic, send.key, send.value, send.timestamp_ms, send.partition, headers)
 
+    def gathering(
+        self, at: float, first_ms: int, stamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> list[Send]:
+        """Scans of several persons, all at one venue and at about the same time."""
+        sends = []
+        for who in [*dict.fromkeys(self.persons)]:
+            event = self.fresh_event(at) | {"person_id": who, "venue_id": self.venue_ids[0]}
+            event["occurred_ms"] = first_ms + self.rng.choice([0, 0, 1, MINUTE_MS, 20 * MINUTE_MS])
+            event["direction"] = self.rng.choice(["in", "in", "out"])
+            self.events.append(event)
+            self._single.add(event["scan_id"])
+            sends.append(self._headed(self._record(at, event)._replace(timestamp_ms=stamp_ms), *headers))
+        return sends
+
     def _sent_again(self, send: Send) -> Send:
         """With the header that names the reject that it settles; now and then with one that names none."""
         origin = {"topic": "checkin.scans", "partition": 0, "offset": 10**9 + len(self.events)}

@@ -102,6 +102,10 @@ class Passing(When):
         """The stamp of a record sent then."""
         return self._begin_ms + round(min(at, QUIET_FROM) * self._ms_per_second) + self._ahead_ms.get(topic, 0)
 
+    def at(self, stamp_ms: int) -> float:
+        """When a scan with this stamp is sent, or soon after."""
+        return round((stamp_ms - self.now(0, "scans")) / self._ms_per_second + 0.001, 3)
+
     def scan(self, at: float) -> int:
         rng, now_ms, kind = self._rng, self.now(at, "scans"), self._rng.random()
         if kind < 0.65:
