@@ -15,6 +15,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
+from infra.processes import ProcessError
 from infra.topics import RESTORING, durability, existing_topics
 from sinks.backends import StorageError
 from truyvet.backup_broker import NAMES, Broker, Place
@@ -136,6 +137,18 @@ def restore(settings: Settings, root: Path, tell: Teller, *, again: bool = False
     broker.delete([settings.topic(RESTORING)])
     database = "" if archive is None else ", and the embedded database with them"
     return f"restored as of {point.at}: {count} records at their own offsets{database}"
+
+
+def restore_first(settings: Settings, root: Path) -> None:
+    """Restores before a stack's other processes start.
+
+    Raises:
+        ProcessError: it cannot; the stack must not start.
+    """
+    try:
+        print(restore(settings, root, Teller("restore", _TELL_SECONDS)))
+    except (BackupError, StorageError) as error:
+        raise ProcessError(f"nothing is started: {error}") from error
 
 
 def _require_room(settings: Settings, broker: Broker, point: Point, *, again: bool) -> None:

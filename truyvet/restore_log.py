@@ -27,6 +27,8 @@ RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
 _WINDOW_RECORDS: Final = 20_000
 _RECORD_BYTES: Final = 1_000
 """A longer record counts as several: windows are held in memory."""
+_FILLERS_PER_RECORD: Final = 50
+"""So many missing offsets count as a record: one transaction fills those of a window."""
 _FILLING_MAX: Final = 1_000_000
 """Most offsets that one transaction fills: it must end before its time is out."""
 _TRANSACTION_MS: Final = 600_000
@@ -239,6 +241,7 @@ def windows(blocks: Iterable[list[Record]], end: int) -> Iterator[list[Piece]]:
             if gap:
                 window.append((run, gap))
                 run = []
+                count += gap // _FILLERS_PER_RECORD
             if run and count >= _WINDOW_RECORDS:
                 window.append((run, 0))
                 run = []

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -91,8 +91,8 @@ class Stack:
             return settings.query_port
         return free_port()
 
-    def start(self) -> None:
-        """Starts everything and waits until each process answers.
+    def start(self, prepare: Callable[[Settings], None] = ensure_topics) -> None:
+        """Starts everything and waits until each process answers; ``prepare`` makes the topics.
 
         Raises:
             ProcessError: a process ended or did not answer in time.
@@ -101,7 +101,7 @@ class Stack:
         """
         if self.broker is not None:
             self.start_broker()
-        ensure_topics(self.settings)
+        prepare(self.settings)
         self._start_sink_process()
         for number in range(self.workers):
             self._start_worker_process(number)

@@ -2,10 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from infra.ports import is_free
 from infra.processes import ProcessError
+from infra.topics import ensure_topics
 from truyvet.config import CONFIG_FILE_VARIABLE, ConfigError, Settings, load_settings
 from truyvet.members import UP_DIR, read_members
 from truyvet.stack import Stack
@@ -20,6 +22,9 @@ _HEALTHY_SECONDS_MAX = 30.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``truyvet up``."""
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    parser.add_argument(
+        "--restore", type=Path, metavar="DIR", help="bring the backup in DIR back first (new stacks only)"
+    )
     parser.add_argument("--json", action="store_true", help="print the state as JSON")
 
 
@@ -40,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         detached=True,
     )
     try:
-        stack.start()
+        stack.start(_restoring(args.restore) if args.restore else ensure_topics)
         stack.wait_healthy(_HEALTHY_SECONDS_MAX)
     except BaseException:
         stack.stop()
@@ -50,6 +55,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.json and _differs(stack.settings):
         print(f"The usual ports were taken; for other commands: export {CONFIG_FILE_VARIABLE}={config}")
     return status
+
+
+def _restoring(directory: Path) -> Callable[[Settings], None]:
+    from truyvet.restore import restore_first  # noqa: PLC0415 - a start without it does not load it
+
+    return lambda settings: restore_first(settings, directory)
 
 
 def _write_config(settings: Settings) -> Path:
