@@ -192,19 +192,9 @@ def topic_ids(settings: Settings, names: Iterable[str]) -> dict[str, str]:
         BrokerAwayError: the broker cannot be reached, or does not know a topic.
     """
     full = {settings.topic(name): name for name in names}
-    described = admin_client(settings).describe_topics(TopicCollection(list(full)), request_timeout=_TIMEOUT_SECONDS)
+    admin = admin_client(settings)  # held until it has answered
+    described = admin.describe_topics(TopicCollection(list(full)), request_timeout=_TIMEOUT_SECONDS)
     return {full[topic]: str(_result(future).topic_id) for topic, future in described.items()}
-
-
-def topic_id(settings: Settings, name: str) -> str:
-    """The broker's own id of a topic, by full name: one that is made anew under the same name has another.
-
-    Raises:
-        BrokerAwayError: the broker cannot be reached, or refuses.
-    """
-    admin = admin_client(settings)
-    described = admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT_SECONDS)
-    return str(_result(described[name]).topic_id)
 
 
 def delete_topics(settings: Settings) -> None:
