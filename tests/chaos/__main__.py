@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra.processes import RUNTIME_DIR
+from infra.processes import RUNTIME_DIR, ProcessError
+from producers.feed import FeedError
 from tests.chaos.run import Options, run, summary
 from tests.chaos.stage import Shape
 from truyvet.config import Settings
@@ -39,7 +40,11 @@ def main() -> int:
     shape = Shape(args.nodes, args.partitions, args.workers, args.session_ms)
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=f"seed-{args.seed}-", dir=DIRECTORY))
-    outcome = run(Options(args.kills, args.seed, args.rate, args.scale, args.days, shape), directory, _tell)
+    try:
+        outcome = run(Options(args.kills, args.seed, args.rate, args.scale, args.days, shape), directory, _tell)
+    except (ProcessError, FeedError) as error:
+        _tell(f"the undisturbed run FAILED: {error}\nlogs: {directory}")
+        return 1
     for line in summary(outcome):
         _tell(line)
     if outcome.same:

@@ -174,7 +174,10 @@ class Flow:
 
     def _wait_processed(self) -> None:
         """Waits, whatever is down just now; who watches the processes is the main thread."""
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
         drain = Drain(self.stage.stack)
         while not drain.processed():
+            if time.monotonic() > deadline:
+                raise ProcessError(f"what was sent is not processed after {SETTLE_SECONDS_MAX:.0f} s")
             time.sleep(0.2)
         drain.close()
