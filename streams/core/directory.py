@@ -69,6 +69,9 @@ unpack_attributes = _ATTRIBUTES.unpack
 unpack_kept = _KEPT.unpack_from
 """(ward, district, province, category code, dwell_minutes) of what a stored scan keeps."""
 
+Contents = tuple[dict[bytes, bytes], dict[bytes, tuple[tuple[int, bytes], ...]], dict[bytes, tuple[bytes, ...]]]
+"""All that a directory holds, for keeping and taking up again; its inner layout is nobody else's matter."""
+
 
 class Directory:
     """The newest version of every venue, and who claims which code.
@@ -85,6 +88,15 @@ class Directory:
     def __len__(self) -> int:
         """How many venues are registered."""
         return len(self._venues)
+
+    @property
+    def contents(self) -> Contents:
+        """Everything it holds, not copied."""
+        return self._venues, self._claims, self._codes
+
+    def take_up(self, contents: Contents) -> None:
+        """Holds what another one held, and nothing else."""
+        self._venues, self._claims, self._codes = contents
 
     def put(self, venue: VenueEvent) -> set[bytes]:
         """Takes a new version of a venue; returns the codes that may now mean something else."""

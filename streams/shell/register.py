@@ -2,7 +2,7 @@
 
 It reads every partition, from the start, in a thread of its own. The directory is loaded whole before the
 first scan is processed, and a room that opens waits until the reader has passed what was there then: so a
-new owner knows at least what the old one knew.
+new owner knows at least what the old one knew. A copy on disk spares it what it has read before.
 """
 
 import threading
@@ -16,6 +16,7 @@ from streams.core.decode import decode_venue
 from streams.core.directory import Directory
 from streams.core.inbound import AreaList, BadEvent
 from streams.core.person import VENUES
+from streams.shell.register_copy import Copied, RegisterCopy
 from streams.shell.restore import log_consumer, watermarks
 from truyvet import logs
 from truyvet.config import Settings
@@ -27,6 +28,8 @@ _FETCH_WAIT_MS: Final = 250
 """What is new comes at once; a shorter wait would only keep an idle broker busy."""
 _CHANGES_MAX: Final = 200_000
 """So many changed codes are remembered; past that, rooms look at everything that waits."""
+_COPY_RECORDS: Final = 20_000
+"""What is read beyond the copy before it is made again: a quarter of a second's reading."""
 
 log = logs.get("register")
 
@@ -35,6 +38,7 @@ class Register:
     """One worker's view of the register. ``lock`` guards the directory while a step reads it."""
 
     def __init__(self, settings: Settings, areas: AreaList) -> None:
+        self.records_read = 0
         self.directory = Directory()
         self.newest_ms = 0
         self._settings = settings
@@ -44,14 +48,20 @@ class Register:
         self._changes: deque[bytes] = deque()
         self._changed_in_all = 0
         self._on_change: Callable[[], None] = lambda: None
+        self._copy: RegisterCopy | None = None
+        self._records_copied = 0
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._thread = threading.Thread(target=self._read, name="register", daemon=True)
         self._failed: BaseException | None = None
 
-    def start(self, on_change: Callable[[], None]) -> None:
-        """Starts reading; ``on_change`` is called, in the reader's thread, after codes came to mean something."""
+    def start(self, on_change: Callable[[], None], copy: RegisterCopy | None = None) -> None:
+        """Starts reading, from where ``copy`` ends; its file is kept up to date.
+
+        ``on_change`` is called, in the reader's thread, after codes came to mean something.
+        """
         self._on_change = on_change
+        self._copy = copy
         self._thread.start()
 
     def stop(self) -> None:
@@ -103,12 +113,16 @@ class Register:
     def _read(self) -> None:
         consumer = log_consumer(self._settings, **{"fetch.wait.max.ms": _FETCH_WAIT_MS})
         try:
-            starts = {p: watermarks(consumer, self._topic, p)[0] for p in range(self._settings.partitions)}
+            marks = {p: watermarks(consumer, self._topic, p) for p in range(self._settings.partitions)}
+            starts = self._take_up(marks)
             with self._moved:
                 self._positions = dict(starts)
             consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
             while not self._stopping.is_set():
-                self._take(consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS))
+                messages = consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS)
+                self._take(messages)
+                if not messages:
+                    self._keep()
         except BaseException as error:
             log.exception("the register cannot be read any further")
             self._failed = error
@@ -118,13 +132,34 @@ class Register:
                 self._moved.notify_all()
             consumer.close()
 
+    def _take_up(self, marks: dict[int, tuple[int, int]]) -> dict[int, int]:
+        """Where to read from, by partition: where the copy ends, unless the topic cannot be the one it is of."""
+        copied = None if self._copy is None else self._copy.load()
+        if copied is not None:
+            positions = copied.positions
+            if all(low <= positions.get(p, -1) <= high for p, (low, high) in marks.items()):
+                self.directory.take_up(copied.contents)
+                self.newest_ms = copied.newest_ms
+                REGISTER_VENUES.set(len(self.directory))
+                return positions
+            log.warning("the copy of the register is ahead of its topic, or behind it; it is read from its start")
+        return {p: low for p, (low, _) in marks.items()}
+
+    def _keep(self) -> None:
+        """Makes the copy again, where much has come since; to be called while nothing is there to be read."""
+        if self._copy is not None and self.records_read - self._records_copied >= _COPY_RECORDS:
+            self._copy.save(Copied(self._positions, self.newest_ms, self.directory.contents))
+            self._records_copied = self.records_read
+
     def _take(self, messages: list[Message]) -> None:
         touched: list[bytes] = []
+        records = 0
         positions: dict[int, int] = {}
         for message in messages:
             error = message.error()
             partition, offset = message.partition() or 0, message.offset() or 0
             if error is None:
+                records += 1
                 touched += self._put(message)
                 positions[partition] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -135,6 +170,7 @@ class Register:
             return
         with self._moved:
             self._positions |= positions
+            self.records_read += records
             self._changes.extend(touched)
             self._changed_in_all += len(touched)
             while len(self._changes) > _CHANGES_MAX:

@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import faust
+from faust.tables.manager import TableManager
 from yarl import URL
 
 from infra.topics import BrokerAwayError, check_topics, topic_ids
 from schemas.areas import load_areas
+from streams.core.person import VENUES
 from streams.shell.changelogs import CHANGELOGS, keep_only_stores_of
 from streams.shell.register import Register
+from streams.shell.register_copy import RegisterCopy
 from streams.shell.rooms import TOPICS, Rooms, die
 from streams.shell.transport import Run
 from truyvet import logs
@@ -46,6 +49,14 @@ _FETCH_BYTES_MAX = 1024 * 1024
 Answer = TypeVar("Answer")
 
 log = logs.get("worker")
+
+
+class _NoTables(TableManager):
+    """Faust waits a second for tables before it joins the group. There are none."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class _RawSchema(faust.Schema[Any, Any]):
@@ -88,6 +99,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         consumer_group_instance_id=settings.worker_id or None,
         stream_buffer_maxsize=2,
         stream_wait_empty=True,
+        TableManager=_NoTables,
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=settings.partitions,
@@ -154,7 +166,7 @@ class Worker:
 
         async def on_rebalance_complete(*_: Any, **__: Any) -> None:
             if await asyncio.to_thread(_topic_ids, self._settings) != ids:
-                die("the changelogs were made anew while this worker ran: what it remembers is not of them")
+                die("changelogs or register were made anew while this worker ran: what it remembers is not of them")
             await rooms.rebalanced()
 
         app.on_rebalance_complete.connect(on_rebalance_complete)
@@ -163,12 +175,12 @@ class Worker:
         log.info("worker starts", http=f"{self._settings.http_host}:{port}", brokers=self._settings.brokers)
         await asyncio.to_thread(_require_topics, self._settings)
         ids = await asyncio.to_thread(_topic_ids, self._settings)
-        if keep_only_stores_of(self._directory, ids):
+        if keep_only_stores_of(self._directory, {name: ids[name] for name in CHANGELOGS}):
             log.warning("the stores are not of these changelogs and start from nothing")
-        register.start(rooms.register_changed)
+        register.start(rooms.register_changed, RegisterCopy(self._directory / "register", ids[VENUES]))
         ends = await asyncio.to_thread(register.end_offsets)
         await asyncio.to_thread(register.wait_until_read, ends)
-        log.info("register is loaded", venues=len(register.directory))
+        log.info("register is loaded", venues=len(register.directory), read=register.records_read)
         _tune_garbage_collection()
         watch = asyncio.create_task(self._watch(app, stopping))
         if not stopping.is_set():
@@ -227,8 +239,8 @@ def _require_topics(settings: Settings) -> None:
 
 
 def _topic_ids(settings: Settings) -> dict[str, str]:
-    """The broker's ids of the changelogs; waits for the broker."""
-    return _patiently(lambda: topic_ids(settings, CHANGELOGS))
+    """The broker's ids of the changelogs and the register; waits for the broker."""
+    return _patiently(lambda: topic_ids(settings, (*CHANGELOGS, VENUES)))
 
 
 def _patiently(ask: Callable[[], Answer]) -> Answer:
