@@ -60,12 +60,21 @@ _BROKER_AWAY: Final = (
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._RESOLVE,
     KafkaError._WAIT_COORD,
+    KafkaError._DESTROY_BROKER,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.REQUEST_TIMED_OUT,
 )
-"""Passing troubles: a broker that is away, or a topic so new that not every broker has heard of it."""
+"""Passing troubles: a broker that is away or hands over its partitions, or a topic that not every broker knows yet."""
 
 
 def restore(store: Store, settings: Settings, topic: str, partition: int) -> int:

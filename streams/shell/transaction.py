@@ -94,7 +94,8 @@ class TransactionalProducer:
                 error: KafkaError = exception.args[0]
                 if error.fatal() or _is_fence(error):
                     raise FencedError(str(error)) from exception
-                if not error.txn_requires_abort():
+                # A transaction that has failed takes no more records, and only that is what produce() says of it.
+                if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
                     raise
                 BROKER_ERRORS.inc()
                 log.warning("%s: transaction starts over: %s", self._name, error.str())
