@@ -1,0 +1,79 @@
+"""What one fetch hands on: bounded by records and by bytes, whole and in order."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.core.step import Record
+from streams.shell.transport import RUN_BYTES_MAX, BatchConsumerThread, Run
+
+PARTITION = TP("checkin.scans", 0)
+MAX_RECORDS = 10_000
+ASSIGNMENT = SimpleNamespace(state_value=lambda _: None)
+
+
+class _Log:
+    """Records of one partition that are all there; what aiokafka's consumer would hand out next."""
+
+    def __init__(self, value: bytes, between: Callable[[], None] = lambda: None) -> None:
+        self.value = value
+        self.next = 0
+        self._between = between
+
+    async def fetch(self, *_: object) -> dict[TP, list[Record]]:
+        if self.next:
+            self._between()
+        count = cast("int", _[-1])
+        start, self.next = self.next, self.next + count
+        return {PARTITION: [Record(start + number, 1, b"k", self.value) for number in range(count)]}
+
+
+def _thread() -> BatchConsumerThread:
+    thread = object.__new__(BatchConsumerThread)
+    thread._delivered, thread._epochs, thread.read_to = {PARTITION: 0}, {PARTITION: 1}, {}
+    thread._assignments = {PARTITION: ASSIGNMENT}
+    return thread
+
+
+def _fetch(thread: BatchConsumerThread, log: _Log, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", log.fetch)
+    consumer = SimpleNamespace(
+        assignment=lambda: {PARTITION},
+        _subscription=SimpleNamespace(
+            reassignment_in_progress=False, subscription=SimpleNamespace(assignment=ASSIGNMENT)
+        ),
+    )
+    runs: dict[TP, list[Run]] = asyncio.run(thread._fetch_records(cast("Any", consumer), {PARTITION}, 1.0, MAX_RECORDS))
+    return runs[PARTITION]
+
+
+@pytest.mark.parametrize("value_bytes", [200, 60 * 1024, RUN_BYTES_MAX + 1])
+def test_a_fetch_ends_with_records_or_bytes(value_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small records make one run of 10,000; large ones one of a bound in bytes, and the next goes on after it."""
+    thread, log = _thread(), _Log(b"x" * value_bytes)
+    [run] = _fetch(thread, log, monkeypatch)
+    assert (run.start, run.next) == (0, len(run.records))
+    assert [record.offset for record in run.records] == list(range(run.next))
+    assert run.next == MAX_RECORDS or RUN_BYTES_MAX <= run.next * value_bytes < RUN_BYTES_MAX + 250 * value_bytes
+    [after] = _fetch(thread, log, monkeypatch)
+    assert after.start == run.next
+
+
+def test_a_seek_in_the_middle_of_a_fetch_parts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched before and after a seek are never one run: the older one is stale."""
+    thread = _thread()
+
+    def seek() -> None:
+        if thread._epochs[PARTITION] == 1:
+            thread._epochs[PARTITION], thread._delivered[PARTITION] = 2, 70
+            log.next = 70
+
+    log = _Log(b"x", seek)
+    before, after = _fetch(thread, log, monkeypatch)
+    assert (before.start, before.epoch, after.start, after.epoch) == (0, 1, 70, 2)
+    assert [record.offset for record in after.records] == list(range(70, after.next))
