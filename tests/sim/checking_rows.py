@@ -50,6 +50,10 @@ def _check_exposures(workload: Workload, visits: list[Row], rows: Mapping[str, l
     """Exposures are the naive join of the visits and cases as they are stored, and name nobody's own case."""
     stays = [_visit(row) for row in visits]
     cases = [_case(row) for row in rows["cases"] if row["status"] in ("confirmed", "withdrawn")]
+    unknown = {str(case["ruleset"]) for case in cases if case["status"] == "confirmed"} - workload.rules.keys()
+    if unknown:
+        yield f"cases: rulesets that nobody has made: {sorted(unknown)}"
+        return
     joined = {row["exposure_id"]: row for row in all_exposures(stays, cases, workload.rules, ZONE)}
     stored = {row["exposure_id"]: row for row in rows["exposures"] if row["status"] == "active"}
     persons: dict[str, set[str]] = defaultdict(set)

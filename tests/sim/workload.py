@@ -102,6 +102,8 @@ def make(seed: int) -> Workload:
         sends += _at_the_edge(rng, when, scans, retention_ms, partitions)
     reports = Reporting(rng, when, instants, persons, partitions, shares[1])
     sends += reports.sends([rng.uniform(1, _LATEST) for _ in range(rng.randint(20, 30))])
+    if when.floor_ms is not None:
+        sends.append(reports.at_the_edge(rng.uniform(QUIET_FROM + 2, _LATEST), when.floor_ms))
     if rng.random() < 0.5:
         pasts = {who: [*scans.past(who), *reports.past(who)] for who in persons[:2]}
         sends += Forgettings(rng, when, pasts, scans.told_twice, partitions).sends()

@@ -10,7 +10,7 @@ from tests.oracle.making import Instants
 from tests.oracle.render import DAY_MS, time_text
 from tests.oracle.reports import CASE_RETENTION_MS, Reports
 from tests.oracle.wire import FUTURE_MS, VALUE_BYTES_MAX
-from tests.sim.workload_scans import Event, Send, misrouted, spelled
+from tests.sim.workload_scans import Event, Send, misrouted, spelled, told
 from tests.sim.workload_time import HOUR_MS, QUIET_FROM, When
 
 
@@ -73,6 +73,15 @@ class Reporting:
                 later = rng.uniform(at, 59)
                 sends.append(Send(later, "cases", send.key, send.value, self.when.stamp(later, "cases", reported_ms)))
         return sends
+
+    def at_the_edge(self, at: float, floor_ms: int) -> Send:
+        """A case of its own, whose period begins with the oldest day that must not expire."""
+        who = self.identities[0][1]
+        event: Event = {"case_id": "EDGE", "person_id": who, "status": "confirmed", "ruleset": "vn-2021-07"}
+        event |= {"infectious_from": told(self.rng, floor_ms), "infectious_to": told(self.rng, floor_ms + 2 * DAY_MS)}
+        stamp_ms = self.when.stamp(at, "cases", floor_ms)
+        value = spelled(self.rng, event | {"reported_at": told(self.rng, stamp_ms)})
+        return Send(at, "cases", who.encode(), value, stamp_ms)
 
     def _reported_ms(self, at: float) -> int:
         now_ms = self.when.stamp(at, "cases", 0)

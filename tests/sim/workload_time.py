@@ -94,7 +94,8 @@ class Passing(When):
         self._retention_ms = retention_ms
         self._begin_ms = MIDNIGHT_MS + rng.randrange(DAY_MS)
         self._ms_per_second = (retention_ms + rng.uniform(8, 20) * DAY_MS) / QUIET_FROM
-        self._ahead_ms = {name: rng.choice([0, rng.randrange(23 * HOUR_MS)]) for name in ("scans", "cases", "erasures")}
+        most_ms = rng.choice([1, 1, 23 * HOUR_MS])
+        self._ahead_ms = {name: rng.randrange(most_ms) for name in ("scans", "cases", "erasures")}
         end_ms = max(self.now(QUIET_FROM, topic) for topic in self._ahead_ms)
         self.floor_ms: int = day_start(end_ms - retention_ms - DAY_MS)
 
