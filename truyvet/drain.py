@@ -7,6 +7,7 @@ process had committed before the ends were read can add nothing that they do not
 import json
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from typing import Any, Final
 
 from sinks.tables import SINK_TOPICS
@@ -119,6 +120,6 @@ def _get(url: str) -> dict[str, Any]:
     try:
         _, text = fetch(f"{url}/progress")
         answer: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return {}
     return answer
