@@ -43,6 +43,8 @@ class Row:
     """What the user hears: health, log lines, estimates."""
     accounted: str = ""
     """Where every record is."""
+    estimate_ratio: float = 0.0
+    """What a backlog was said to take over what it took, at a third of the way."""
 
     @property
     def rate(self) -> float:
@@ -271,7 +273,8 @@ def backlog(make: MakeStack, days: int, per_day: int) -> Row:
             f"at a third of the way: {third[3]!r}, and it took {truth:.0f} s",
             *[line.partition(" ")[2] for line in bench.log() if " catching up " in line or " caught up " in line],
         ]
-        row.told.append(f"estimate over truth {float(third[2] or 0) / truth:.2f}")
+        row.estimate_ratio = float(third[2] or 0) / truth
+        row.told.append(f"estimate over truth {row.estimate_ratio:.2f}")
         bench.close()
     return row
 
