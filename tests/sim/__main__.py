@@ -92,7 +92,10 @@ def run_everywhere(seeds: Iterator[int], deadline: float | None) -> Tally:
                 tally.merge(one.result())
             if time.monotonic() - said > 10:
                 said = time.monotonic()
-                print(f"{tally.seeds} seeds, {len(tally.failed)} failed, {tally.seeds / (said - began):.1f} a second", flush=True)
+                print(
+                    f"{tally.seeds} seeds, {len(tally.failed)} failed, {tally.seeds / (said - began):.1f} a second",
+                    flush=True,
+                )
 
 
 def report(tally: Tally, seconds: float) -> None:
@@ -187,5 +190,6 @@ def main() -> int:
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
         # Sets are walked in an order that depends on it, and a seed must give the same run everywhere.
-        os.execve(sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})
+        again = [sys.executable, "-m", "tests.sim", *sys.argv[1:]]
+        os.execve(again[0], again, os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606 - itself
     sys.exit(main())

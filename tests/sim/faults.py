@@ -20,6 +20,13 @@ SINK_STEPS: tuple[str, ...] = (
 STORE_FATES = ("warm", "warm", "warm", "lost", "old")
 
 
+KINDS = (
+    *("stop", "stop", "zombie", "zombie", "leave", "join", "broker away", "clickhouse away", "insert fails"),
+    *("compact", "commit times out", "transaction aborted", "queue full", "a day passes"),
+)
+"""What may happen beside crashes; each a method of the simulation."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One fault; ``who`` is a process family such as ``worker-0``, where it concerns one."""
@@ -50,10 +57,7 @@ def _one(rng: random.Random, workers: list[str], sinks: list[str], at: float) ->
         return _crash(rng, at, rng.choice(workers), WORKER_STEPS)
     if chance < 0.60:
         return _crash(rng, at, rng.choice(sinks), SINK_STEPS)
-    kind = rng.choice(
-        ["stop", "stop", "zombie", "zombie", "leave", "join", "broker away", "clickhouse away", "insert fails", "compact"]
-        + ["commit times out", "transaction aborted", "queue full"]
-    )
+    kind = rng.choice(KINDS)
     who = rng.choice([*workers, *sinks]) if kind in ("stop", "zombie", "leave") else ""
     return Fault(at, kind, who, seconds=rng.choice([0.1, 1.0, 2.0, 4.0, 8.0]) * rng.uniform(0.5, 1.5))
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -63,12 +64,14 @@ class Fetching:
         chance = self._world.rng.random
         # Where nothing was committed yet, and where something was: both are somewhere before what was delivered.
         positions = self._positions
-        self._subscription.subscription.assignment = _Assignment({
-            tp: int(positions.get(tp, 0) * chance())
-            if chance() < 0.5
-            else self._broker.first(tp.topic, tp.partition)
-            for tp in sorted(partitions)
-        })
+        self._subscription.subscription.assignment = _Assignment(
+            {
+                tp: int(positions.get(tp, 0) * chance())
+                if chance() < 0.5
+                else self._broker.first(tp.topic, tp.partition)
+                for tp in sorted(partitions)
+            }
+        )
 
     def assignment(self) -> set[TP]:
         return self.assigned
@@ -78,7 +81,7 @@ class Fetching:
         positions: dict[TP, int] = self._subscription.subscription.assignment.positions
         return positions
 
-    def seek(self, tp: Any, offset: int) -> None:  # noqa: ANN401 - aiokafka's own kind of pair
+    def seek(self, tp: Any, offset: int) -> None:
         if tp not in self.assigned:
             raise IllegalStateError(f"{tp} is not assigned")
         self._positions[TP(*tp)] = offset
@@ -86,8 +89,8 @@ class Fetching:
     async def _fetched_records(
         self,
         _partitions: Any,
-        timeout: float | None = None,
-        max_records: int | None = None,  # noqa: ANN401, ASYNC109, ARG002
+        timeout: float | None = None,  # noqa: ASYNC109, ARG002 - aiokafka's signature
+        max_records: int | None = None,  # noqa: ARG002 - same
     ) -> dict[TP, list[Any]]:
         """Some of what is there, of one or several partitions."""
         self._world.step("fetch")
@@ -118,10 +121,10 @@ class _Thread(BatchConsumerThread):
         self._fetching = fetching
         self.consumer = app.flow  # type: ignore[assignment]
 
-    def _ensure_consumer(self) -> Any:  # noqa: ANN401 - aiokafka's
+    def _ensure_consumer(self) -> Any:
         return self._fetching
 
-    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - same
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await fun(*args, **kwargs)
 
 
@@ -143,7 +146,7 @@ class _Consumer(BatchConsumer):
         return self._fetching.ends.get(tp)  # type: ignore[return-value] # aiokafka's too, until it has fetched
 
     async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
-        while not self._broker.available:
+        while not self._broker.available:  # noqa: ASYNC110 - the broker is outside of the loop
             await asyncio.sleep(0.5)
         self._world.step("seek")
         return {tp: self._broker.first(tp.topic, tp.partition) for tp in partitions}
@@ -173,7 +176,9 @@ class _Stream:
 class App:
     """Faust's app: membership, fetching and agents."""
 
-    def __init__(self, world: World, broker: Broker, group: Group, member: str, places: list[Place], options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self, world: World, broker: Broker, group: Group, member: str, places: list[Place], options: Any
+    ) -> None:
         self.flow = SimpleNamespace(flow_active=True)
         self.consumer_generation_id = -1
         self.rebalancing = False
@@ -196,7 +201,7 @@ class App:
     def agent(self, topic: str, **_: object) -> Callable[[Callable[[Any], Any]], None]:
         def add(take: Callable[[Any], Any]) -> None:
             stream = self._streams[topic] = _Stream()
-            self._agents.append(lambda: take(stream))  # type: ignore[arg-type]
+            self._agents.append(partial(take, stream))
 
         return add
 

@@ -5,7 +5,7 @@ This is the whole seam: what is not named here runs as it does in production.
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ import streams.shell.rooms
 import streams.shell.runner
 import streams.shell.store
 import streams.shell.transaction
+from streams.shell.runner import Runner
 from tests.sim.kafka import Broker
 from tests.sim.outside import Crashed
 from tests.sim.rocks import Disks
@@ -55,8 +56,23 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
         (streams.shell.transaction, "Producer", broker.producer),
         (streams.shell.restore, "Consumer", broker.consumer),
         (sinks.consuming, "Consumer", broker.consumer),
+        (Runner, "_commit", _telling(world, Runner._commit)),
         *((streams.shell.store, name, value) for name, value in disks.names().items()),
     ]
+
+
+def _telling(world: World, commit: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """``Runner._commit``, with what it commits known to the world: crashes are counted by it."""
+
+    def commit_and_tell(runner: Any, work: Any) -> None:
+        thread = world.thread()
+        assert thread is not None
+        other = "waiting scans" if "resolved" in work.step.counts else "expiry"
+        thread.what = work.topic or other
+        commit(runner, work)
+        thread.what = ""
+
+    return commit_and_tell
 
 
 def smaller(rng: random.Random, chunk_bytes: int) -> Names:
@@ -72,7 +88,7 @@ def smaller(rng: random.Random, chunk_bytes: int) -> Names:
     ]
 
 
-def _exit_of(world: World) -> Any:  # noqa: ANN401 - as ``os._exit``
+def _exit_of(world: World) -> Any:
     def exit_now(status: int) -> NoReturn:
         process = world.process()
         assert process is not None
@@ -86,7 +102,6 @@ def _exit_of(world: World) -> Any:  # noqa: ANN401 - as ``os._exit``
 def installed(names: Names) -> Iterator[None]:
     """With ``names`` in their places; afterwards everything is as it was."""
     before = [(module, name, getattr(module, name)) for module, name, _ in names]
-    disabled = logging.root.manager.disable
     try:
         for module, name, value in names:
             setattr(module, name, value)
@@ -94,4 +109,33 @@ def installed(names: Names) -> Iterator[None]:
     finally:
         for module, name, value in reversed(before):
             setattr(module, name, value)
-        logging.disable(disabled)
+
+
+class _Noting(logging.Handler):
+    """Puts what processes say into the trace, beside what they do."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = getattr(record, "truyvet_fields", {})
+        process = self._world.process()
+        if process is None or not process.dead:
+            self._world.note(f"says: {record.getMessage()} {fields or ''}")
+
+
+@contextmanager
+def noted(world: World) -> Iterator[None]:
+    """With the log lines of the simulated processes in the trace of ``world``, and nowhere else."""
+    logger = logging.getLogger("truyvet")
+    before = logger.level, logger.propagate
+    handler = _Noting(world)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before

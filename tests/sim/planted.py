@@ -34,8 +34,8 @@ BUGS: Final[dict[str, Edit]] = {
     "store written before the commit": Edit(
         "streams.shell.runner",
         "Runner._commit",
-        "self._producer.commit(work.step)\n    self._store.written(self._changelog_position())",
-        "self._store.written(self._changelog_position())\n    self._producer.commit(work.step)",
+        "self._producer.commit(work.step)",
+        "self._store.written(position); self._producer.commit(work.step); return",
     ),
     "no fencing": Edit(
         "streams.shell.transaction",
@@ -64,8 +64,8 @@ BUGS: Final[dict[str, Edit]] = {
     "changelog restored one record short": Edit(
         "streams.shell.restore",
         "restore",
-        "changes[message.key() or b\"\"] = message.value()",
-        "changes |= {message.key() or b\"\": message.value()} if offset < high - 2 else {}",
+        'changes[message.key() or b""] = message.value()',
+        'changes |= {message.key() or b"": message.value()} if offset < high - 2 else {}',
     ),
     "changelog restored from one record too far": Edit(
         "streams.shell.restore",
@@ -216,10 +216,22 @@ BUGS: Final[dict[str, Edit]] = {
         "True",
     ),
     "a first-today mark not undone": Edit(
-        "streams.core.timeline",
-        "Timeline.erase",
-        "self._drop_keys(scans, starts, clock)",
-        "days = {key for key in self._keys_of_days(scans, clock)}",
+        "streams.core.held_scans",
+        "HeldScans._drop_keys",
+        "self._changes[keys.person_day(self._person, clock.place(scan.occurred_ms)[2])] = None",
+        "pass",
+    ),
+    "the end of the changelog is asked after the commit": Edit(
+        "streams.shell.runner",
+        "Runner._commit",
+        "self._store.written(position)",
+        "self._store.written(self._changelog_position())",
+    ),
+    "what an assignment fetches before it is sought is taken": Edit(
+        "streams.shell.transport",
+        "BatchConsumerThread._runs",
+        "if start is None or self._assignments[tp] is not consumer._subscription.subscription.assignment:",
+        "if start is None:",
     ),
     "other partitions do not hear of an erasure": Edit(
         "streams.core.erasure",

@@ -4,23 +4,25 @@ What is checked at the end is the workload's business (``checking.py``), and tha
 ended by itself, every store is what its changelog says, no row was written with two contents.
 """
 
-import logging
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from infra.topics import TOPICS as TOPIC_SPECS
-from sinks.tables import SINK_TOPICS, TABLES
+from sinks.tables import TABLES
 from streams.shell.rooms import TOPICS
 from tests.sim import checking, faults
 from tests.sim.clickhouse import FakeClickHouse
 from tests.sim.faults import Fault
 from tests.sim.groups import by_partition
-from tests.sim.install import installed, outside, smaller
+from tests.sim.install import installed, noted, outside, smaller
 from tests.sim.kafka import Broker
+from tests.sim.mishaps import Mishaps
+from tests.sim.recount import check_persons
+from tests.sim.resting import check_stores, what_lags
 from tests.sim.rocks import Disks, Snapshot
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker, WorkerOptions
@@ -77,10 +79,12 @@ def draw(seed: int) -> Plan:
 
 def simulate(plan: Plan) -> Outcome:
     """Runs a plan; the same plan gives the same outcome."""
-    return _Simulation(plan).run()
+    return Simulation(plan).run()
 
 
-class _Simulation:
+class Simulation:
+    """One run, and what everything in it shares."""
+
     def __init__(self, plan: Plan) -> None:
         rng = random.Random(f"run {plan.seed}")
         self.plan = plan
@@ -107,6 +111,7 @@ class _Simulation:
         self.store_fate: dict[str, str] = {}
         self.unsent = deque(plan.workload.sends)
         self.quiet_since = (0.0, -1)
+        self.mishaps = Mishaps(self)
         world.on_step = self._crashes_here
         world.on_crash = self._crashed
         world.on_exit = self._exited
@@ -127,11 +132,12 @@ class _Simulation:
     # The run.
 
     def run(self) -> Outcome:
-        names = outside(self.world, self.broker, self.disks, self.plan.workload.rulesets) + smaller(self.rng, self.plan.workload.chunk_bytes)
+        names = outside(self.world, self.broker, self.disks, self.plan.workload.rulesets) + smaller(
+            self.rng, self.plan.workload.chunk_bytes
+        )
         tables: dict[str, Any] = {}
         topics: dict[str, Any] = {}
-        with installed(names):
-            logging.disable(logging.CRITICAL)
+        with installed(names), noted(self.world):
             for spec in TOPIC_SPECS:
                 self.broker.create_topic(self.settings.topic(spec.name), self.settings.partitions)
             self._schedule()
@@ -140,12 +146,15 @@ class _Simulation:
                 self._heal()
                 self.world.run(self._drained, DRAIN_SECONDS_MAX)
             except StuckError as error:
-                self.failures += [f"stuck: {error}", *self._what_lags()]
+                self.failures += [f"stuck: {error}", *what_lags(self)]
             else:
-                self._check_stores()
+                self.failures += check_stores(self)
                 tables, topics = self._results()
                 self.failures += checking.differences(self.plan.workload, tables, topics)
                 self.failures += self.clickhouse.duplicates()
+                enriched = self.settings.topic("enriched")
+                by_partition = {p: self.broker.committed(enriched, p) for p in range(self.settings.partitions)}
+                self.failures += check_persons(by_partition, tables["area_day"])
             self._end()
         coverage = checking.coverage(self.plan.workload, tables, topics) if tables else Counter()
         return Outcome(
@@ -163,13 +172,13 @@ class _Simulation:
     def _schedule(self) -> None:
         world, start = self.world, self.world.now
         for number in range(self.plan.workers):
-            world.at(start + self.rng.uniform(0, 2), lambda name=f"worker-{number}": self._start(name))  # type: ignore[misc]
+            world.at(start + self.rng.uniform(0, 2), lambda name=f"worker-{number}": self.start(name))  # type: ignore[misc]
         for number in range(self.plan.sinks):
-            world.at(start + self.rng.uniform(0, 2), lambda name=f"sink-{number}": self._start(name))  # type: ignore[misc]
+            world.at(start + self.rng.uniform(0, 2), lambda name=f"sink-{number}": self.start(name))  # type: ignore[misc]
         for send in self.plan.workload.sends:
             world.at(start + send.at / PACE, self._send)
         for fault in self.plan.faults:
-            world.at(start + fault.at, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
+            world.at(start + fault.at, lambda fault=fault: self.mishaps.begin(fault))  # type: ignore[misc]
         world.after(0.5, self._keep_time)
 
     def _send(self) -> None:
@@ -188,7 +197,7 @@ class _Simulation:
 
     def _keep_time(self) -> None:
         """What the broker and the coordinators do as time passes."""
-        for name, one in self.current.items():
+        for one in self.current.values():
             process = one.process
             if isinstance(one, SimWorker) and not process.dead and not process.stopped and self.broker.available:
                 self.group.heartbeat(process.name)
@@ -198,12 +207,12 @@ class _Simulation:
 
     # Processes.
 
-    def _start(self, name: str) -> None:
+    def start(self, name: str) -> None:
         self.runs[name] += 1
         run = f"{name}.{self.runs[name]}"
         if name.startswith("sink"):
             backend = self.clickhouse.backend()
-            ended = lambda: self.world.after(1.0, lambda: self._restart(name))  # noqa: E731 - used once
+            ended = lambda: self.world.after(1.0, lambda: self.restart(name))  # noqa: E731 - used once
             self.current[name] = SimSink(self.world, self.settings, run, backend, ended)
             return
         fate = self.store_fate.pop(name, "warm")
@@ -211,7 +220,7 @@ class _Simulation:
         if fate == "lost":
             self.disks.lose(folder)
         elif fate == "old" and folder in self.snapshots:
-            self.disks.put_back(folder, self.snapshots[folder])
+            self.disks.put_back(folder, self.snapshots.pop(folder))
         if fate != "warm":
             self.done[f"store {fate}"] += 1
         options = replace(self.options, instance_id=name if self.static else None)
@@ -235,118 +244,21 @@ class _Simulation:
     def _killed(self, family: str, fault: Fault) -> None:
         self.done["crash"] += 1
         self.store_fate[family] = fault.store
-        self.world.after(fault.seconds, lambda: self._restart(family))
+        self.world.after(fault.seconds, lambda: self.restart(family))
 
     def _crashed(self, process: Process) -> None:
         self.disks.crashed(process)
 
-    def _restart(self, family: str) -> None:
+    def restart(self, family: str) -> None:
         if self.current[family].process.dead:
-            self._start(family)
+            self.start(family)
 
     def _exited(self, process: Process, why: str) -> None:
-        self.failures.append(f"{process.name} ended by itself: {why}")
-
-    # Faults.
-
-    def _begin(self, fault: Fault) -> None:
-        if not self.faulty:
-            return
-        self.world.note(f"FAULT {fault}")
-        if fault.kind == "crash":
-            self.armed.append([fault, fault.nth])
-            return
-        begin: Callable[[Fault], bool] = getattr(self, "_" + fault.kind.replace(" ", "_"))
-        if begin(fault):
-            self.done[fault.kind] += 1
-
-    def _living(self, fault: Fault) -> SimWorker | SimSink | None:
-        one = self.current.get(fault.who)
-        return None if one is None or one.process.dead or one.process.stopped else one
-
-    def _stop(self, fault: Fault) -> bool:
-        """SIGSTOP, and SIGCONT later: a zombie that wakes up, if that is longer than its session."""
-        one = self._living(fault)
-        if one is None:
-            return False
-        one.process.stopped = True
-        self.world.after(fault.seconds, lambda: setattr(one.process, "stopped", False))
-        return True
-
-    def _zombie(self, fault: Fault) -> bool:
-        """The coordinator takes a living member for dead."""
-        one = self._living(fault)
-        if one is None:
-            return False
-        if isinstance(one, SimWorker):
-            self.group.kick(one.process.name)
-        else:
-            group = self.broker.group(self.sink_group)
-            if group.members:
-                group.kick(self.rng.choice(group.members))
-        return True
-
-    def _leave(self, fault: Fault) -> bool:
-        """SIGTERM, and a start later: a rolling restart."""
-        one = self._living(fault)
-        if one is None or one.stop.is_set():
-            return False
-        one.stop.set()
-        self.world.after(0.5, lambda: self._after_leaving(fault))
-        return True
-
-    def _after_leaving(self, fault: Fault) -> None:
-        one = self.current[fault.who]
-        if one.process.dead or (isinstance(one, SimWorker) and one.ended):
-            self.world.kill(one.process)
-            self.world.after(fault.seconds if self.faulty else 0.0, lambda: self._restart(fault.who))
-        else:
-            self.world.after(0.5, lambda: self._after_leaving(fault))
-
-    def _join(self, fault: Fault) -> bool:
-        """One more worker, for good."""
-        name = f"worker-{self.plan.workers + self.done['join']}"
-        self._start(name)
-        return True
-
-    def _broker_away(self, fault: Fault) -> bool:
-        return self._away(self.broker, fault)
-
-    def _clickhouse_away(self, fault: Fault) -> bool:
-        return self._away(self.clickhouse, fault)
-
-    def _away(self, server: Any, fault: Fault) -> bool:  # noqa: ANN401 - broker or database
-        if not server.available:
-            return False
-        server.available = False
-        self.world.after(fault.seconds, lambda: setattr(server, "available", True))
-        return True
-
-    def _insert_fails(self, _fault: Fault) -> bool:
-        self.clickhouse.fail_next()
-        return True
-
-    def _compact(self, _fault: Fault) -> bool:
-        """The log cleaner runs; and somebody copies the stores, to put them back later."""
-        for name in ("state-person", "state-venue", "venues", "aggregates"):
-            for partition in range(self.settings.partitions):
-                self.broker.compact(self.settings.topic(name), partition, tombstones_before=0.0)
-        for name in self.current:
-            if name.startswith("worker"):
-                self.snapshots[f"/sim/{name}"] = self.disks.snapshot(f"/sim/{name}")
-        return True
-
-    def _commit_times_out(self, _fault: Fault) -> bool:
-        self.broker.fail_next("commit timed out but decided")
-        return True
-
-    def _transaction_aborted(self, _fault: Fault) -> bool:
-        self.broker.fail_next("transaction must be aborted")
-        return True
-
-    def _queue_full(self, _fault: Fault) -> bool:
-        self.broker.fail_next("produce queue full")
-        return True
+        said = next(
+            (text for _, name, text in reversed(self.world.trace) if text.startswith("says") and process.name in name),
+            "",
+        )
+        self.failures.append(f"{process.name} ended by itself: {why}; it {said}")
 
     def _heal(self) -> None:
         """From here on nothing fails any more."""
@@ -357,7 +269,7 @@ class _Simulation:
         for name, one in list(self.current.items()):
             one.process.stopped = False
             if one.process.dead:
-                self._restart(name)
+                self.restart(name)
 
     # The end.
 
@@ -367,73 +279,19 @@ class _Simulation:
             for spec in TOPIC_SPECS
             for p in range(self.settings.partitions)
         )
-        if size != self.quiet_since[1] or self._what_lags():
+        if size != self.quiet_since[1] or what_lags(self):
             self.quiet_since = self.world.now, size
             return False
         return self.world.now - self.quiet_since[0] >= REST_SECONDS
 
-    def _what_lags(self) -> list[str]:
-        """What is not done yet, in words."""
-        lags = [f"{name} is not running" for name, one in self.current.items() if one.process.dead]
-        held: dict[str, list[Any]] = {}
-        for one in self.current.values():
-            if isinstance(one, SimWorker) and not one.process.dead:
-                for runner in one.runners():
-                    if not runner.idle_for_good:
-                        held.setdefault(runner.part, []).append((one, runner))
-        for room, names in TOPICS.items():
-            for p in range(self.settings.partitions):
-                part = f"{room}-{p}"
-                if len(held.get(part, [])) != 1:
-                    lags.append(f"{part} is held by {[one.process.name for one, _ in held.get(part, [])]}")
-                    continue
-                one, runner = held[part][0]
-                lags += self._lag_of_room(one, runner, names, p)
-        stored = self.broker.group(self.sink_group).committed
-        for topic in SINK_TOPICS:
-            for p in range(self.settings.partitions):
-                name = self.settings.topic(topic)
-                at, end = stored.get((name, p), 0), self.broker.end(name, p)
-                if at < end:
-                    lags.append(f"the sink is at {at} of {end} in {name}-{p}")
-        return lags
-
-    def _lag_of_room(self, one: SimWorker, runner: Any, names: Sequence[str], partition: int) -> list[str]:  # noqa: ANN401
-        lags = []
-        following = one.rooms.progress()["rooms"][runner.part]["next"]  # type: ignore[union-attr,index]
-        for topic in names:
-            name = self.settings.topic(topic)
-            end = self.broker.end(name, partition)
-            if following.get(name, 0) < end:
-                lags.append(f"{runner.part} ({one.process.name}) is at {following.get(name, 0)} of {end} in {name}")
-        if runner.name == "person":
-            venues = self.settings.topic("venues")
-            for p in range(self.settings.partitions):
-                if runner.register_read.get(p, -1) < self.broker.end(venues, p):
-                    lags.append(f"{runner.part} has not looked at the register's partition {p}")
-        return lags
-
-    def _check_stores(self) -> None:
-        """Every open store is what its changelog says, no more and no less."""
-        for one in self.current.values():
-            for runner in one.runners() if isinstance(one, SimWorker) else ():
-                folded: dict[bytes, bytes] = {}
-                for record in self.broker.committed(self.settings.topic(f"state-{runner.name}"), runner.room.partition):
-                    if record.value is None:
-                        folded.pop(record.key, None)
-                    else:
-                        folded[record.key] = record.value
-                family = one.process.name.partition(".")[0]
-                held = self.disks.contents(f"/sim/{family}/{runner.part}")
-                held = {key: value for key, value in held.items() if not key.startswith(b"~")}
-                if held != folded:
-                    keys = [k for k in held.keys() | folded.keys() if held.get(k) != folded.get(k)]
-                    self.failures.append(f"the store of {runner.part} differs from its changelog in {sorted(keys)[:3]}")
-
     def _results(self) -> tuple[dict[str, Any], dict[str, Any]]:
         tables = {table: self.clickhouse.rows(table) for table in TABLES}
         topics = {
-            spec.name: [r for p in range(self.settings.partitions) for r in self.broker.committed(self.settings.topic(spec.name), p)]
+            spec.name: [
+                r
+                for p in range(self.settings.partitions)
+                for r in self.broker.committed(self.settings.topic(spec.name), p)
+            ]
             for spec in TOPIC_SPECS
         }
         return tables, topics

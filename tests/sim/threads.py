@@ -138,10 +138,10 @@ class _Queue:
         self._world = world
         self._items: deque[Any] = deque()
 
-    def put(self, item: Any) -> None:  # noqa: ANN401 - anything may be queued
+    def put(self, item: Any) -> None:
         self._items.append(item)
 
-    def get(self) -> Any:  # noqa: ANN401 - same
+    def get(self) -> Any:
         self._world.wait(lambda: bool(self._items))
         return self._items.popleft()
 

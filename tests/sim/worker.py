@@ -3,11 +3,11 @@
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from schemas.areas import load_areas
 from streams.shell.register import Register
 from streams.shell.rooms import TOPICS, Rooms
+from streams.shell.runner import Runner
 from streams.shell.worker import add_agents
 from tests.sim.faust_stub import App
 from tests.sim.groups import Group
@@ -79,6 +79,6 @@ class SimWorker:
         register.stop()
         self.ended = True
 
-    def runners(self) -> list[Any]:
+    def runners(self) -> list[Runner]:
         """The room partitions that it has open."""
         return [] if self.rooms is None else list(self.rooms._runners.values())

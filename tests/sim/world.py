@@ -1,10 +1,11 @@
-"""The simulated world: one clock, processes that may die, and threads that run one at a time in an order drawn by chance.
+"""The simulated world: one clock, processes that may die, threads that run one at a time in an order drawn by chance.
 
 Every thread of every process is a greenlet of one OS thread. It runs until it waits, or until a step where the
 world lets somebody else go on; so the same seed gives the same run, to the last record. Time passes only here.
 """
 
 import asyncio
+import contextlib
 import random
 import traceback
 from collections import Counter, deque
@@ -215,11 +216,10 @@ class World:
         for task in sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name()):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine = task.get_coro()
-            if coroutine is not None and not coroutine.cr_running:  # type: ignore[union-attr]
-                try:
+            if coroutine is not None:
+                with contextlib.suppress(Crashed, RuntimeError, ValueError):
                     coroutine.close()
-                except (Crashed, RuntimeError):
-                    pass
+        loop.close()
         self._current = before
 
     def exit(self, process: Process, why: str) -> None:
@@ -300,7 +300,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._world.now
 
-    def run_here(self, main: Any) -> Any:  # noqa: ANN401 - a coroutine of any kind, and what it returns
+    def run_here(self, main: Any) -> Any:
         """Runs ``main`` to its end in the calling thread of the process."""
         task = self.create_task(main)
         world = self._world
@@ -318,7 +318,7 @@ class SimLoop(asyncio.BaseEventLoop):
         scheduled = self._scheduled  # type: ignore[attr-defined]
         return max(0.0, scheduled[0]._when - self._world.now) if scheduled else None
 
-    def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
+    def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         future = self.create_future()
 
         def run() -> None:

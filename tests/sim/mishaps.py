@@ -1,0 +1,129 @@
+"""What happens to a simulated run from outside: processes stopped, thrown out, told to leave; servers away."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.sim.faults import Fault
+from tests.sim.sink import SimSink
+from tests.sim.worker import SimWorker
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+DELETE_RETENTION_SECONDS: Final = 24 * 3600.0
+"""How long a compacted topic keeps its tombstones."""
+
+
+class Mishaps:
+    """The faults of one run; each kind is a method that says whether there was anything to happen to."""
+
+    def __init__(self, simulation: "Simulation") -> None:
+        self._sim = simulation
+
+    def begin(self, fault: Fault) -> None:
+        if not self._sim.faulty:
+            return
+        self._sim.world.note(f"FAULT {fault}")
+        if fault.kind == "crash":
+            self._sim.armed.append([fault, fault.nth])
+            return
+        begin: Callable[[Fault], bool] = getattr(self, "_" + fault.kind.replace(" ", "_"))
+        if begin(fault):
+            self._sim.done[fault.kind] += 1
+
+    def _living(self, fault: Fault) -> SimWorker | SimSink | None:
+        one = self._sim.current.get(fault.who)
+        return None if one is None or one.process.dead or one.process.stopped else one
+
+    def _stop(self, fault: Fault) -> bool:
+        """SIGSTOP, and SIGCONT later: a zombie that wakes up, if that is longer than its session."""
+        one = self._living(fault)
+        if one is None:
+            return False
+        one.process.stopped = True
+        self._sim.world.after(fault.seconds, lambda: setattr(one.process, "stopped", False))
+        return True
+
+    def _zombie(self, fault: Fault) -> bool:
+        """The coordinator takes a living member for dead."""
+        one = self._living(fault)
+        if one is None:
+            return False
+        if isinstance(one, SimWorker):
+            self._sim.group.kick(one.process.name)
+        else:
+            group = self._sim.broker.group(self._sim.sink_group)
+            if group.members:
+                group.kick(self._sim.rng.choice(group.members))
+        return True
+
+    def _leave(self, fault: Fault) -> bool:
+        """SIGTERM, and a start later: a rolling restart."""
+        one = self._living(fault)
+        if one is None or one.stop.is_set():
+            return False
+        one.stop.set()
+        self._sim.world.after(0.5, lambda: self._after_leaving(fault))
+        return True
+
+    def _after_leaving(self, fault: Fault) -> None:
+        one = self._sim.current[fault.who]
+        if one.process.dead or (isinstance(one, SimWorker) and one.ended):
+            self._sim.world.kill(one.process)
+            self._sim.world.after(fault.seconds if self._sim.faulty else 0.0, lambda: self._sim.restart(fault.who))
+        else:
+            self._sim.world.after(0.5, lambda: self._after_leaving(fault))
+
+    def _join(self, _fault: Fault) -> bool:
+        """One more worker, for good."""
+        name = f"worker-{self._sim.plan.workers + self._sim.done['join']}"
+        self._sim.start(name)
+        return True
+
+    def _broker_away(self, fault: Fault) -> bool:
+        return self._away(self._sim.broker, fault)
+
+    def _clickhouse_away(self, fault: Fault) -> bool:
+        return self._away(self._sim.clickhouse, fault)
+
+    def _away(self, server: Any, fault: Fault) -> bool:
+        if not server.available:
+            return False
+        server.available = False
+        self._sim.world.after(fault.seconds, lambda: setattr(server, "available", True))
+        return True
+
+    def _insert_fails(self, _fault: Fault) -> bool:
+        self._sim.clickhouse.fail_next()
+        return True
+
+    def _compact(self, _fault: Fault) -> bool:
+        """The log cleaner runs; and somebody copies the stores, to put them back later.
+
+        Not over ``venues``: what it takes from an input before it was read is no loss of the pipeline's.
+        """
+        old = self._sim.world.now - DELETE_RETENTION_SECONDS
+        for name in ("state-person", "state-venue", "aggregates"):
+            for partition in range(self._sim.settings.partitions):
+                self._sim.broker.compact(self._sim.settings.topic(name), partition, tombstones_before=old)
+        for name in self._sim.current:
+            if name.startswith("worker"):
+                self._sim.snapshots[f"/sim/{name}"] = self._sim.disks.snapshot(f"/sim/{name}")
+        return True
+
+    def _a_day_passes(self, fault: Fault) -> bool:
+        """Longer than tombstones are kept; who was away so long has an old store, and must not trust it."""
+        self._sim.world.now += 1.3 * DELETE_RETENTION_SECONDS
+        return self._compact(fault)
+
+    def _commit_times_out(self, _fault: Fault) -> bool:
+        self._sim.broker.fail_next("commit timed out but decided")
+        return True
+
+    def _transaction_aborted(self, _fault: Fault) -> bool:
+        self._sim.broker.fail_next("transaction must be aborted")
+        return True
+
+    def _queue_full(self, _fault: Fault) -> bool:
+        self._sim.broker.fail_next("produce queue full")
+        return True

@@ -1,0 +1,73 @@
+"""Whether a simulated run has come to rest, and what its stores hold then."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sinks.tables import SINK_TOPICS
+from streams.shell.rooms import TOPICS
+from streams.shell.runner import Runner
+from tests.sim.worker import SimWorker
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+
+def what_lags(sim: "Simulation") -> list[str]:
+    """What is not done yet, in words."""
+    lags = [f"{name} is not running" for name, one in sim.current.items() if one.process.dead]
+    held: dict[str, list[tuple[SimWorker, Runner]]] = {}
+    for one in sim.current.values():
+        if isinstance(one, SimWorker) and not one.process.dead:
+            for runner in one.runners():
+                if not runner.idle_for_good:
+                    held.setdefault(runner.part, []).append((one, runner))
+    for room, names in TOPICS.items():
+        for p in range(sim.settings.partitions):
+            part = f"{room}-{p}"
+            if len(held.get(part, [])) != 1:
+                lags.append(f"{part} is held by {[one.process.name for one, _ in held.get(part, [])]}")
+                continue
+            one, runner = held[part][0]
+            lags += _lag_of_room(sim, one, runner, names, p)
+    return lags + _lag_of_sink(sim)
+
+
+def _lag_of_sink(sim: "Simulation") -> list[str]:
+    stored = sim.broker.group(sim.sink_group).committed
+    places = [(sim.settings.topic(t), p) for t in SINK_TOPICS for p in range(sim.settings.partitions)]
+    behind = [(place, stored.get(place, 0), sim.broker.end(*place)) for place in places]
+    return [f"the sink is at {at} of {end} in {topic}-{p}" for (topic, p), at, end in behind if at < end]
+
+
+def _lag_of_room(sim: "Simulation", one: SimWorker, runner: Runner, names: Sequence[str], partition: int) -> list[str]:
+    lags = []
+    following = one.rooms.progress()["rooms"][runner.part]["next"]  # type: ignore[union-attr,index]
+    for topic in names:
+        name = sim.settings.topic(topic)
+        end = sim.broker.end(name, partition)
+        if following.get(name, 0) < end:
+            lags.append(f"{runner.part} ({one.process.name}) is at {following.get(name, 0)} of {end} in {name}")
+    if runner.name == "person":
+        venues = sim.settings.topic("venues")
+        lags += [
+            f"{runner.part} has not looked at the register's partition {p}"
+            for p in range(sim.settings.partitions)
+            if runner.register_read.get(p, -1) < sim.broker.end(venues, p)
+        ]
+    return lags
+
+
+def check_stores(sim: "Simulation") -> list[str]:
+    """Every open store is what its changelog says, no more and no less."""
+    differing = []
+    for one in sim.current.values():
+        for runner in one.runners() if isinstance(one, SimWorker) else ():
+            folded: dict[bytes, bytes | None] = {}
+            for record in sim.broker.committed(sim.settings.topic(f"state-{runner.name}"), runner.room.partition):
+                folded[record.key or b""] = record.value
+            family = one.process.name.partition(".")[0]
+            held = sim.disks.contents(f"/sim/{family}/{runner.part}")
+            keys = [k for k in held.keys() | folded.keys() if held.get(k) != folded.get(k) and k[:1] != b"~"]
+            if keys:
+                differing.append(f"the store of {runner.part} differs from its changelog in {sorted(keys)[:3]}")
+    return differing
