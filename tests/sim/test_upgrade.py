@@ -1,6 +1,7 @@
 """An upgrade in the simulator: all workers go, and come back as this build, under whatever else a seed brings."""
 
 import gc
+
 import pytest
 
 from streams.core import migrate
