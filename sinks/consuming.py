@@ -28,7 +28,12 @@ COMMIT_AGAIN_SECONDS = 1.0
 LOOK_AROUND_SECONDS = 1.0
 STOP_INSERT_SECONDS_MAX = 5.0
 STOP_COMMIT_SECONDS_MAX = 2.0
-_QUEUED_KIB_MAX = 32 * 1024
+CONSUME_BYTES_MAX = 8 * 1024 * 1024
+"""About what the records that are decoded at a time may hold."""
+_CONSUME_AT_ONCE = 500
+_QUEUED_KIB_MAX = 8 * 1024
+_FETCH_BYTES_MAX = 512 * 1024
+"""Both of each partition, the latter as it comes over the wire: compressed, it may be hundreds of times as much."""
 
 _log = logs.get("sink")
 
@@ -95,6 +100,7 @@ class Consuming:
             "session.timeout.ms": settings.session_timeout_ms,
             "heartbeat.interval.ms": max(settings.session_timeout_ms // 10, 100),
             "queued.max.messages.kbytes": _QUEUED_KIB_MAX,
+            "fetch.message.max.bytes": _FETCH_BYTES_MAX,
             # A fetch waits for a few hundred records or 50 ms: the broker is asked less often, for more at once.
             "fetch.min.bytes": 65_536,
             "fetch.wait.max.ms": 50,
@@ -120,12 +126,25 @@ class Consuming:
             self._wait_for_inserter()
             return
         wanted = max(1, min(CONSUME_RECORDS_MAX, self._rows_max - self._batch.records))
-        self._sort_in(self._consumer.consume(wanted, CONSUME_SECONDS))
+        self._sort_in(self._consume(wanted))
         if self._inserter.free and self._due():
             batch, self._batch = self._batch, self._new_batch()
             self._inserter.submit(batch)
         self._commit()
         self._look_around()
+
+    def _consume(self, wanted: int) -> list[Message]:
+        """Up to so many records, fewer where they are large: a queue of dead letters may hold gigabytes."""
+        messages: list[Message] = []
+        bytes_left = CONSUME_BYTES_MAX
+        while len(messages) < wanted and bytes_left > 0:
+            at_once = min(_CONSUME_AT_ONCE, wanted - len(messages))
+            some = self._consumer.consume(at_once, 0.0 if messages else CONSUME_SECONDS)
+            messages += some
+            bytes_left -= sum(map(len, some))
+            if len(some) < at_once:
+                break
+        return messages
 
     def _full(self) -> bool:
         return self._batch.records >= self._rows_max or self._batch.record_bytes >= BATCH_BYTES_MAX
