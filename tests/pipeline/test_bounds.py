@@ -1,13 +1,21 @@
 """Loads that would hurt a pipeline without bounds, in small; ``bench_bounds`` runs them at full size."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from streams.core import expiry
+from streams.core.room import RoomPartition
+from streams.core.times import DAY_MS
+from streams.shell.runner import Runner
 from tests.conftest import SettingsFactory
+from tests.core.pipeline import CLOCK
 from tests.pipeline import bounds_cases as cases
 from tests.pipeline import bounds_faults as faults
+from truyvet.config import Settings
 from truyvet.stack import Stack
 
 
@@ -19,6 +27,17 @@ def make(settings: SettingsFactory) -> cases.MakeStack:
         return Stack(settings(**overrides), directory, workers=workers, own_broker=directory is not None)
 
     return make
+
+
+@pytest.mark.parametrize("restating", [False, True])
+def test_expiry_goes_no_further_than_this_machines_clock(restating: bool) -> None:  # noqa: FBT001 - one of two worlds
+    """A record stamped years ahead lets nothing of tomorrow's share go; restating, there is no other clock."""
+    room = RoomPartition(0, 1, "checkin.", 28 * DAY_MS, CLOCK, {})
+    runner = Runner(Settings(restating=restating), "person", room, cast("Any", None), lambda _: None)
+    now_ms = time.time_ns() // 1_000_000
+    runner._newest_ms = now_ms + 1_000 * DAY_MS
+    runner.expired_ms = expiry.cutoffs(now_ms + DAY_MS, room).scans_ms
+    assert runner.may_expire == restating
 
 
 def test_a_wrong_clock_has_nothing_expire(make: cases.MakeStack) -> None:
