@@ -46,7 +46,8 @@ _TAKES: Final = {
 }
 """What makes a step of a run of these topics; scans and venues need the register and the list of areas as well."""
 EXIT_BUG: Final = 70
-_OPENING_AT_ONCE_MAX: Final = 8
+_OPENING_AT_ONCE_MAX: Final = 24
+"""Opening is mostly waiting: half a second where the killed owner has left a transaction open."""
 _RECOVER_SECONDS: Final = 3.0
 """Three heartbeats: by then a worker that lost its place in the group has heard of it."""
 
@@ -213,6 +214,7 @@ class Rooms:
             opened = await self._loop.run_in_executor(self._executor, self._open_now, runner, generation)
         except FencedError:
             log.warning("another worker was faster to open the partition", part=runner.part)
+            self._spawn(self._recover(key, None, generation))
             return None
         except Exception as error:  # noqa: BLE001 - aiokafka would swallow it: whatever it is, it ends the process
             die(f"{runner.part} cannot be opened: {error}")
@@ -272,13 +274,13 @@ class Rooms:
 
     def _spawn_recover(self, runner: Runner) -> None:
         log.warning("another worker has taken over the partition", part=runner.part)
-        self._spawn(self._recover(runner, self._app.consumer_generation_id))
+        self._spawn(self._recover((runner.name, runner.room.partition), runner, self._app.consumer_generation_id))
 
-    async def _recover(self, runner: Runner, generation: int) -> None:
+    async def _recover(self, key: tuple[str, int], runner: Runner | None, generation: int) -> None:
         """Normally the group tells soon who holds the partition now. If it says that nothing changed, open it again."""
         await asyncio.sleep(_RECOVER_SECONDS)
         unchanged = generation == self._app.consumer_generation_id and not self._app.rebalancing
-        if unchanged and runner in self._runners.values():
+        if unchanged and self._runners.get(key) is runner:
             await self.rebalanced()
 
     async def _look(self, runner: Runner, *, everything: bool) -> None:
