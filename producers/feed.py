@@ -85,8 +85,9 @@ class Feed:
         timestamp_ms = max(line.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
         while True:
             try:
+                # By position the client hears of one of its two names for the callback only: the first.
                 self._producer.produce(
-                    name, line.value, line.key, partition, None, self._on_error, timestamp_ms, headers
+                    name, line.value, line.key, partition, self._on_error, None, timestamp_ms, headers
                 )
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)

@@ -1,9 +1,13 @@
 """Inputs through the real thing: broker, workers, sink, ClickHouse; and every way law 1 allows to vary them."""
 
+import random
 from pathlib import Path
 
 import pytest
 
+from infra.topics import ensure_topics
+from producers.feed import Feed, FeedError
+from producers.lines import Line
 from tests.conftest import SettingsFactory
 from tests.golden.compare import CELL_KEYS, DATA, compare, compare_views, read_rows
 from tests.oracle.events import random_input, shuffled, tripled
@@ -53,3 +57,12 @@ def test_a_line_of_megabytes_is_a_reject(settings: SettingsFactory, tmp_path: Pa
     assert [row["reason"] for row in rows] == ["oversized", "schema_violation"]
     assert "cut" in rows[0]["detail"]
     assert {row["record_at"] for row in rows} == {"1970-01-01T00:00:00.000Z"}
+
+
+def test_a_line_that_the_broker_refuses_is_said(settings: SettingsFactory) -> None:
+    """A value beyond what the topic takes is not lost in silence."""
+    chosen = settings()
+    ensure_topics(chosen)
+    line = Line(b"key", random.Random(1).randbytes(5_000_000), 1)  # noqa: S311 - bytes that do not shrink
+    with pytest.raises(FeedError, match="not taken"):
+        Feed(chosen).send("scans", [line])
