@@ -20,6 +20,7 @@ usage: ./do VERB [arguments]
   test [arguments]     ruff, mypy and every test; with arguments only pytest, with those
   chaos [arguments]    the real processes killed at random from a seed: the same rows (--kills 8 --scale 0.02: a quick one)
   truyvet [arguments]  the command line, in the project's own environment (./do truyvet --help)
+  sim [arguments]      the rooms and the sink in a simulated world, crashed at every step (./do sim --help)
   lint                 ruff check, ruff format --check, mypy
   format               ruff's formatter and its safe fixes
   schemas              writes schemas/json anew from the models
@@ -259,6 +260,10 @@ main() {
     chaos)
       setup dev
       exec "$venv/bin/python" -m tests.chaos "$@"
+      ;;
+    sim)
+      setup dev
+      exec "$venv/bin/python" -m tests.sim "$@"
       ;;
     lint)
       setup dev

@@ -38,6 +38,9 @@ DRAIN_SECONDS_MAX = 200.0
 """By when, after the last fault, everything must have come to rest."""
 REST_SECONDS = 3.0
 """For so long nothing may change before a run counts as drained: longer than anything waits before it looks again."""
+FAULTS_MIN = 3
+"""At least so many faults are had by every run."""
+ANYWHERE = "wherever it was"
 SESSION_SECONDS = 3.0
 
 
@@ -241,6 +244,16 @@ class Simulation:
                     return True
         return False
 
+    def _kill(self, family: str, fault: Fault) -> None:
+        """SIGKILL wherever the process happens to be."""
+        process = self.current[family].process if family in self.current else None
+        if process is not None and not process.dead:
+            self.world.crashes[process.kind, ANYWHERE, ""] += 1
+            self._killed(family, fault)
+            self.world.kill(process)
+        elif process is not None:
+            self.restart(family)
+
     def _killed(self, family: str, fault: Fault) -> None:
         self.done["crash"] += 1
         self.store_fate[family] = fault.store
@@ -263,8 +276,14 @@ class Simulation:
     def _heal(self) -> None:
         """From here on nothing fails any more."""
         self.world.note("NO MORE FAULTS")
-        self.faulty = False
+        # Who never came to the step at which it should have died dies here, and at least three things happen.
+        for armed in [*self.armed]:
+            self._kill(armed[0].who, armed[0])
         self.armed.clear()
+        while sum(self.done.values()) < FAULTS_MIN:
+            family = self.rng.choice(sorted(self.current))
+            self._kill(family, Fault(0.0, "crash", family, seconds=self.rng.choice([0.1, 2.0])))
+        self.faulty = False
         self.broker.available = self.clickhouse.available = True
         for name, one in list(self.current.items()):
             one.process.stopped = False

@@ -243,7 +243,7 @@ class World:
             while self._events and self._events[0][0] <= self.now:
                 heappop(self._events)[2]()
             if self.ticks >= check_at:
-                check_at = self.ticks + 20
+                check_at = self.ticks + 100
                 if until():
                     return
                 if self.now > deadline:
