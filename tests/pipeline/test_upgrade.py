@@ -29,6 +29,8 @@ PARTITIONS = 4
 PERSON_PARTS = {f"person-{partition}" for partition in range(PARTITIONS)}
 SCALE = 0.02
 SESSION_MS = 3_000
+PATIENT_SESSION_MS = 20_000
+"""Longer than a worker needs to come back, so that it gets its own partitions again."""
 SLICES = 400
 SLICE_SECONDS = 0.1
 SECONDS_MAX = 60.0
@@ -145,7 +147,8 @@ def test_workers_replaced_one_after_another(
     settings: SettingsFactory, week: Path, undisturbed: Rows, tmp_path: Path, before: str, rounds: int
 ) -> None:
     """Each is stopped and started again, of the same build or of one with another state, while scans flow."""
-    stack = Builds(settings(partitions=PARTITIONS), workers=2, own_broker=False)
+    patient = settings(partitions=PARTITIONS, session_timeout_ms=PATIENT_SESSION_MS)
+    stack = Builds(patient, workers=2, own_broker=False)
     stack.build = before
     with stack:
         flow = Flow(stack, week)
