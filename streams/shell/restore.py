@@ -12,7 +12,7 @@ from truyvet.metrics import BROKER_ERRORS
 
 _BATCH_RECORDS: Final = 10_000
 # confluent's consume() waits its whole time-out, and a fetch that waits delays the end of the partition.
-_CONSUME_SECONDS: Final = 0.05
+_CONSUME_SECONDS: Final = 0.01
 _FETCH_WAIT_MS: Final = 10
 _BROKER_SECONDS: Final = 10.0
 
@@ -30,6 +30,7 @@ def log_consumer(settings: Settings, **options: str | int | bool) -> Consumer:
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": _FETCH_WAIT_MS,
+            "queued.min.messages": 2 * _BATCH_RECORDS,
         }
         | options
     )

@@ -32,6 +32,9 @@ LAYOUT_VERSION: Final = 1
 STALE_SECONDS_MAX: Final = 12 * 3600
 """Half of the changelog's ``delete.retention.ms``: an older store could have missed tombstones."""
 
+_FLUSH_SECONDS: Final = 60.0
+"""Without RocksDB's log, what a kill costs is what is in its memory: at low rates that would be minutes or hours."""
+
 _LOCAL: Final = b"~local"
 _WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
 _CACHE_GENERATION_BYTES: Final = 6 * 1024 * 1024
@@ -102,6 +105,7 @@ class Store:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._db = Rdict(str(self._directory), _options())
         self._db.set_write_options(self._write_options)
+        self._flushed_at = time.monotonic()
 
     def _local(self) -> dict[str, Any]:
         packed = self._db.get(_LOCAL)
@@ -188,6 +192,9 @@ class Store:
         """Writes the oldest changes on their way, now that they are committed; ``position`` as the property."""
         self.write(self._pending[0].changes, position)
         self._pending.popleft()
+        if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
+            self._flushed_at = time.monotonic()
+            self._db.flush(wait=False)
 
     def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
         """One WriteBatch: the changes and the changelog position."""

@@ -44,6 +44,8 @@ _SWITCH_SECONDS = 0.02
 """How long a thread computes before another may: commit threads do not mind, and switching costs."""
 _GC_THRESHOLDS = (200_000, 20, 50)
 _STOP_SECONDS_MAX = 10.0
+_HEARTBEAT_SECONDS = 0.3
+"""So soon a worker hears that another one is gone: with its session's end that is what taking over waits for."""
 _FETCH_BYTES_MAX = 1024 * 1024
 
 Answer = TypeVar("Answer")
@@ -90,7 +92,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         broker_max_poll_records=settings.batch_records_max,
         broker_max_poll_interval=3600.0,
         broker_session_timeout=session_seconds,
-        broker_heartbeat_interval=min(1.0, session_seconds / 6),
+        broker_heartbeat_interval=min(_HEARTBEAT_SECONDS, session_seconds / 6),
         broker_rebalance_timeout=60.0,
         broker_commit_interval=1.0,
         broker_commit_livelock_soft_timeout=3600.0,

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import shutil
 import tempfile
 import threading
 import time
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from streams.shell import store as module
 from streams.shell.store import Store
+from tests.conftest import wait_until
 
 KEYS = st.text("vxy", max_size=2).map(str.encode)
 """Of state, which all sort before the store's own ``~local``."""
@@ -31,6 +33,21 @@ def test_changes_are_seen_before_and_after_they_are_written(tmp_path: Path) -> N
     assert store.get_many([b"a", b"b", b"c"]) == [None, b"2", None]
     assert store.position == 9
     store.close()
+
+
+def test_a_kill_costs_no_more_than_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written is on disk soon, though there is little of it: what a killed process leaves has it."""
+    monkeypatch.setattr(module, "_FLUSH_SECONDS", 0.0)
+    store = Store(tmp_path / "s")
+    store.apply({b"a": b"1"})
+    store.written(7)
+    assert wait_until(lambda: int(store._db.property_int_value("rocksdb.total-sst-files-size") or 0) > 0)
+    shutil.copytree(tmp_path / "s", tmp_path / "left")
+    store.close()
+    killed = Store(tmp_path / "left")
+    assert killed.position == 7
+    assert killed.get(b"a") == b"1"
+    killed.close()
 
 
 def test_a_small_cache_forgets_nothing_that_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
