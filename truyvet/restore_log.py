@@ -56,7 +56,9 @@ class LogWriter:
             "queue.buffering.max.messages": 200_000,
             "queue.buffering.max.kbytes": 2 * RECORD_BYTES_MAX // 1024,
         }
-        self._plain = Producer(options | {"enable.idempotence": True})
+        # Not idempotent: the log would remember an id that this broker gives to nobody else, but the lost one may have
+        # given to a producer that still runs. One request at a time keeps the order, and every offset is compared.
+        self._plain = Producer(options | {"enable.idempotence": False, "max.in.flight.requests.per.connection": 1})
         name = f"{settings.topic_prefix}restore-{number}"
         self._filling = Producer(options | {"transactional.id": name, "transaction.timeout.ms": _TRANSACTION_MS})
         self._filling.init_transactions(_CALL_SECONDS)
