@@ -29,7 +29,7 @@ def main() -> int:
     add("--seed", type=int, default=1, metavar="S", help="draws input and faults (default %(default)s)")
     add("--rate", type=float, metavar="R", help="scans a second under faults (default: half of the sustained rate)")
     add("--scale", type=float, default=1.0, metavar="X", help="of Hanoi's scans and venues")
-    add("--days", type=int, default=14, metavar="D", help="of Hanoi, 240,000 scans each (default %(default)s)")
+    add("--days", type=int, default=16, metavar="D", help="of Hanoi, 240,000 scans each (default %(default)s)")
     add("--nodes", type=int, choices=(1, 3), default=3, help="of the Kafka cluster (default %(default)s)")
     add("--partitions", type=int, default=4, metavar="P")
     add("--workers", type=int, choices=range(2, 9), default=2, metavar="W", help="2 to 8 (default %(default)s)")

@@ -97,6 +97,8 @@ def _undisturbed(options: Options, inputs: Inputs, directory: Path, say: Tell) -
         sustained = inputs.scans_count / (time.monotonic() - flow.began)
         counts = rows.write_tables(stage.settings, directory / "undisturbed-rows")
     shutil.rmtree(directory / "undisturbed")
+    for file in (directory / "undisturbed-rows").glob("*.rows"):
+        file.unlink()  # only the views are compared
     say(f"undisturbed run: {sustained:,.0f} scans/s; {sum(counts.values()):,} rows")
     return sustained
 
@@ -107,8 +109,8 @@ def _disturb(stage: Stage, flow: Flow, options: Options, outcome: Outcome, say: 
     faults = Faults(stage, Watch(stage, flow), rng)
     flow.register()
     flow.start()
-    say(f"run under faults: {flow.rate:,.0f} scans/s")
     kinds = drawn_kinds(rng, options.kills)
+    say(f"run under faults: {flow.rate:,.0f} scans/s, which gives each fault {flow.seconds_left / len(kinds):.1f} s")
     took: list[float] = []
     for number, kind in enumerate(kinds):
         mean_seconds = statistics.fmean(took) if took else PAUSE_SECONDS_GUESS
