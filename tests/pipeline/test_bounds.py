@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from sinks.backends import TABLES, StorageError, open_backend
 from streams.core import expiry
 from streams.core.room import RoomPartition
 from streams.core.times import DAY_MS
@@ -82,3 +83,22 @@ def test_a_slow_clickhouse_fills_no_memory(make: cases.MakeStack) -> None:
     """What comes in faster than it is stored waits in Kafka, not in the sink."""
     row = faults.slow(make, minutes=1.0, per_second=2_000)
     assert any("records behind" in told for told in row.told), row.told
+
+
+def test_the_embedded_database_refuses_what_it_has_no_room_for(tmp_path: Path) -> None:
+    """It acknowledged such rows, once, and stored none of them; with room it takes them again."""
+    disk = tmp_path / "disk"
+    try:
+        with faults.small_disk(disk, 64) as small, open_backend(Settings(embedded_dir=disk / "db")) as backend:
+            backend.ensure_schema()
+            cells: dict[str, list[Any]] = {column.name: list(range(20_000)) for column in TABLES["venue_hour"].columns}
+            cells |= {"venue_id": [f"V{number}" for number in range(20_000)], "part": ["person-0"] * 20_000}
+            cells |= {"day": [20211014] * 20_000}
+            small.fill()
+            with pytest.raises(StorageError, match="NOT_ENOUGH_SPACE"):
+                backend.insert("venue_hour", cells)
+            small.make_room()
+            backend.insert("venue_hour", cells)
+            assert backend.query("SELECT count() FROM checkin.venue_hour")[1] == [(20_000,)]
+    except faults.NoSmallDiskError as error:
+        pytest.skip(f"no small file system can be mounted: {error}")
