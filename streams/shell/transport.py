@@ -10,6 +10,8 @@ switched off here: Faust would seek to its own committed offsets, and list every
 which transaction markers make one per transaction.
 """
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +24,7 @@ from faust.types.tuples import ConsumerMessage
 from truyvet.metrics import BROKER_ERRORS
 
 FETCH_MAX_WAIT_MS = 200
+_ACK_POLL_SECONDS = 0.01
 RUN_BYTES_MAX = 8 * 1024 * 1024
 """About what the values of one fetch may take in all: a megabyte that is fetched may hold hundreds, compressed."""
 _RECORDS_AT_ONCE = 250
@@ -188,6 +191,17 @@ class BatchConsumer(driver.Consumer):
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Keeps no gaps: a run's own last offset would count as one."""
+
+    async def _wait_for_ack(self, timeout: float) -> None:  # noqa: ASYNC109 - Faust's signature
+        """Waits until all is acknowledged that was handed on, for ``timeout`` seconds at most.
+
+        Faust waits for the next acknowledgement. While it commits, before, the last one may have come; then it waits
+        the whole second for nothing, and with it everybody in the group.
+        """
+        deadline = time.monotonic() + timeout
+        # Not an event: acknowledging tells nobody who was not waiting yet.
+        while time.monotonic() < deadline and not all(message.acked for message in list(self._unacked_messages)):  # noqa: ASYNC110
+            await asyncio.sleep(_ACK_POLL_SECONDS)
 
     def _new_offset(self, tp: TP) -> int | None:
         acked = self._acked[tp]

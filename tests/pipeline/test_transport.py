@@ -1,0 +1,30 @@
+"""The transport's own waiting, apart from brokers."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+from streams.shell.transport import BatchConsumer
+
+
+def _consumer(acked: Sequence[bool]) -> BatchConsumer:
+    consumer = object.__new__(BatchConsumer)
+    consumer._unacked_messages = [SimpleNamespace(acked=one) for one in acked]  # type: ignore[assignment]
+    return consumer
+
+
+def _seconds(consumer: BatchConsumer, timeout_seconds: float) -> float:
+    began = time.monotonic()
+    asyncio.run(consumer._wait_for_ack(timeout_seconds))
+    return time.monotonic() - began
+
+
+def test_an_acknowledgement_that_came_before_is_not_waited_for() -> None:
+    """A rebalance goes on at once where everything handed on has been acknowledged meanwhile."""
+    assert _seconds(_consumer([True, True]), 5.0) < 1.0
+
+
+def test_what_is_under_way_is_waited_for() -> None:
+    """But not longer than asked."""
+    assert _seconds(_consumer([True, False]), 0.2) >= 0.2
