@@ -17,6 +17,8 @@ BANNED_FIELDS = frozenset({"person_id", "scan_id", "case_id", "visit_id", "paylo
 
 _ROOT = "truyvet"
 _FIELDS = "truyvet_fields"
+_SELDOM_SECONDS = 60.0
+_SAID_MAX = 1_000
 
 
 class BannedFieldError(AssertionError):
@@ -65,14 +67,36 @@ def get(name: str) -> Log:
 def configure(settings: Settings) -> None:
     """Sends all logs of this process to stderr, in the settings' format and from their level on.
 
-    Libraries speak from WARNING on: their INFO lines are about themselves.
+    Libraries speak from WARNING on, since their INFO lines are about themselves, and say the same once a minute.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    handler.addFilter(_Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(_ROOT).setLevel(settings.log_level)
+
+
+class _Seldom(logging.Filter):
+    """Lets a library say the same thing once a minute: a broker that is away made fifty lines a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is the project's own, or was not said within the last minute."""
+        if record.name.startswith(_ROOT):
+            return True
+        # By the text without what varies in it, of which a library has few.
+        what = (record.name, str(record.msg))
+        if record.created - self._said.get(what, -_SELDOM_SECONDS) < _SELDOM_SECONDS:
+            return False
+        if len(self._said) >= _SAID_MAX:
+            self._said.clear()
+        self._said[what] = record.created
+        return True
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, object]:

@@ -72,6 +72,17 @@ def test_the_level_is_the_settings_and_libraries_whisper(said: Said) -> None:
     ]
 
 
+def test_a_library_says_the_same_once_a_minute(said: Said) -> None:
+    """Whatever varies in it; what the project says itself is always said."""
+    logs.configure(Settings())
+    for port in range(100):
+        logging.getLogger("aiokafka").error("cannot connect to %s", port)
+        logs.get("sink").warning("trouble")
+    logging.getLogger("aiokafka").error("something else")
+    lines = said()
+    assert [sum(text in line for line in lines) for text in ("cannot connect", "trouble", "else")] == [1, 100, 1]
+
+
 @pytest.mark.parametrize("field", sorted(BANNED_FIELDS))
 def test_a_field_that_may_name_a_person_crashes(field: str) -> None:
     """Also on a level that is not written: the bug is in the call."""
