@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +140,11 @@ def ordinary(make: MakeStack, sizes: tuple[int, ...]) -> list[Row]:
     with make() as stack:
         bench = Bench(stack)
         bench.register()
-        lines = loads.ordinary(sizes[-1])
+        lines, began = loads.ordinary(sizes[-1]), time.monotonic()
         for size in sizes:
-            began = time.monotonic()
-            count = bench.send(line for line, _ in zip(lines, range(size - sent), strict=False))
+            sent += bench.send(islice(lines, size - sent))
             bench.settle()
-            sent += count
-            rows.append(bench.row("ordinary", count, began, bench.account(sent, 0), bench.troubles()))
-            rows[-1].events = sent
+            rows.append(bench.row("ordinary", sent, began, bench.account(size, 0), bench.troubles()))
         bench.close()
     return rows
 
