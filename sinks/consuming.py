@@ -259,7 +259,8 @@ class Consuming:
 
     def _on_error(self, error: KafkaError) -> None:
         metrics.BROKER_ERRORS.inc()
-        if error.fatal():
+        # A fenced member is told by a message that is itself not fatal, but says that something was.
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - that is the constant's public name
             raise SinkFailedError(f"the Kafka client gave up: {error.str()}")
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - that is the constant's public name
             self._status.broker_away(error.str())

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 
 from tests.sim import planted
-from tests.sim.faults import SINK_STEPS, WORKER_STEPS
+from tests.sim.faults import SINK_STEPS, WORKER_STEPS, WORKS
 from tests.sim.shrinking import smaller
 from tests.sim.simulation import ANYWHERE, Outcome, Plan, draw, simulate
 
@@ -86,7 +86,7 @@ def run_everywhere(seeds: Iterator[int], deadline: float | None) -> Tally:
         while True:
             late = deadline is not None and time.monotonic() > deadline
             while len(pending) < 2 * cores and not late and len(tally.failed) < 10:
-                chunk = [seed for seed, _ in zip(seeds, range(CHUNK_SEEDS), strict=False)]
+                chunk = list(islice(seeds, CHUNK_SEEDS))
                 if not chunk:
                     break
                 pending.add(pool.submit(run_seeds, chunk))
@@ -120,8 +120,8 @@ def report(tally: Tally, seconds: float) -> None:
     for (kind, _, what), number in tally.crashes.items():
         if kind == "worker" and what:
             by_work[what] += number
-    for what, number in sorted(by_work.items()):
-        print(f"  {number:7d}  {what}")
+    for what in WORKS:
+        print(f"  {by_work[what]:7d}  {what}{'   NEVER CRASHED HERE' if not by_work[what] else ''}")
     print("\nexercised")
     for name, number in sorted(tally.done.items()):
         print(f"  {number:9d}  {name}")

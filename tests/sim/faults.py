@@ -1,7 +1,7 @@
 """Which faults come when: drawn from the seed, one list a run, so that a failing run can be tried with fewer."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WORKER_STEPS: tuple[str, ...] = (
     *("records asked", "ends asked", "partitions assigned", "consumer closed"),
@@ -12,17 +12,33 @@ WORKER_STEPS: tuple[str, ...] = (
     *("store rename", "store deletion", "store deleted in part"),
 )
 """Every step of a worker: after each of them it may be killed."""
+WIPING_STEPS = ("store rename", "store deletion", "store deleted in part")
+ABORTING_STEPS = ("abort sent", "abort decided", "abort heard")
+JOINING_STEPS = ("group asked", "group joined", "partitions given back", "partitions taken over")
+CLOSING_STEPS = ("consumer closed", "consumer closed", "store flush", "store flushed", "store close")
 SINK_STEPS: tuple[str, ...] = (
     *("records asked", "group asked", "group joined", "partitions given back", "partitions taken over"),
     *("insert sent", "insert stored in part", "insert stored", "offsets sent", "offsets on their way"),
     *("topics asked", "consumer closed"),
 )
+COMMIT_STEPS = (
+    "transaction begun",
+    "records sent",
+    "commit sent",
+    "commit decided",
+    "marker written",
+    "commit heard",
+    "store write",
+)
+WORKS = ("scans", "venues", "cases", "erasures", "venue-marks", "visits", "case-visits", "waiting scans", "expiry")
+"""What a step of a room can be about."""
 STORE_FATES = ("warm", "warm", "warm", "lost", "old")
 
 
 KINDS = (
-    *("stop", "stop", "zombie", "zombie", "leave", "join", "broker away", "clickhouse away", "insert fails"),
-    *("compact", "commit times out", "transaction aborted", "queue full", "a day passes"),
+    *("stop", "stop", "zombie", "zombie", "leave", "leave", "join", "broker away", "clickhouse away", "insert fails"),
+    *("compact", "commit times out", "transaction aborted", "transaction aborted", "queue full"),
+    *("a day passes", "a day passes"),
 )
 """What may happen beside crashes; each a method of the simulation."""
 
@@ -36,7 +52,9 @@ class Fault:
     kind: str
     who: str = ""
     step: str = ""
-    """Of a crash: the step."""
+    """Of a crash: the step; ``who`` is then the kind of process, ``worker`` or ``sink``."""
+    work: str = ""
+    """Of a crash: what must be being committed, if that matters."""
     nth: int = 1
     """Of a crash: at the how many-th pass of that step from ``at`` on."""
     seconds: float = 0.0
@@ -53,10 +71,12 @@ def draw(rng: random.Random, workers: list[str], sinks: list[str], seconds: floa
 
 def _one(rng: random.Random, workers: list[str], sinks: list[str], at: float) -> Fault:
     chance = rng.random()
-    if chance < 0.45:
-        return _crash(rng, at, rng.choice(workers), WORKER_STEPS)
-    if chance < 0.60:
-        return _crash(rng, at, rng.choice(sinks), SINK_STEPS)
+    if chance < 0.38:
+        return _crash(rng, at, "worker", WORKER_STEPS)
+    if chance < 0.52:
+        return replace(_crash(rng, at, "worker", COMMIT_STEPS), work=rng.choice(WORKS), nth=rng.choice([1, 1, 2]))
+    if chance < 0.66:
+        return _crash(rng, at, "sink", SINK_STEPS)
     kind = rng.choice(KINDS)
     who = rng.choice([*workers, *sinks]) if kind in ("stop", "zombie", "leave") else ""
     return Fault(at, kind, who, seconds=rng.choice([0.1, 1.0, 2.0, 4.0, 8.0]) * rng.uniform(0.5, 1.5))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.sim.faults import Fault
+from tests.sim.faults import ABORTING_STEPS, CLOSING_STEPS, JOINING_STEPS, WIPING_STEPS, Fault
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker
 
@@ -55,6 +55,7 @@ class Mishaps:
             group = self._sim.broker.group(self._sim.sink_group)
             if group.members:
                 group.kick(self._sim.rng.choice(group.members))
+                self._arm_one_of("sink", JOINING_STEPS)
         return True
 
     def _leave(self, fault: Fault) -> bool:
@@ -63,6 +64,8 @@ class Mishaps:
         if one is None or one.stop.is_set():
             return False
         one.stop.set()
+        worker = isinstance(one, SimWorker)
+        self._arm_one_of("worker" if worker else "sink", CLOSING_STEPS if worker else CLOSING_STEPS[:1])
         self._sim.world.after(0.5, lambda: self._after_leaving(fault))
         return True
 
@@ -81,6 +84,7 @@ class Mishaps:
         return True
 
     def _broker_away(self, fault: Fault) -> bool:
+        self._arm_one_of("sink", ("topics asked",))
         return self._away(self._sim.broker, fault)
 
     def _clickhouse_away(self, fault: Fault) -> bool:
@@ -113,8 +117,18 @@ class Mishaps:
 
     def _a_day_passes(self, fault: Fault) -> bool:
         """Longer than tombstones are kept; who was away so long has an old store, and must not trust it."""
-        self._sim.world.now += 1.3 * DELETE_RETENTION_SECONDS
+        name = self._sim.rng.choice([name for name in self._sim.current if name.startswith("worker")])
+        self._sim.kill(name, Fault(0.0, "crash", name, seconds=0.1))
+        self._sim.world.leap(1.3 * DELETE_RETENTION_SECONDS)
+        self._arm_one_of("worker", WIPING_STEPS)
         return self._compact(fault)
+
+    def _arm_one_of(self, kind: str, steps: tuple[str, ...]) -> None:
+        """Most times, a crash at one of these steps: they come only in the wake of something else."""
+        rng = self._sim.rng
+        if rng.random() < 0.8:
+            crash = Fault(0.0, "crash", kind, rng.choice(steps), seconds=rng.choice([0.1, 1.0]))
+            self._sim.armed.append([crash, 1])
 
     def _commit_times_out(self, _fault: Fault) -> bool:
         self._sim.broker.fail_next("commit timed out but decided")
@@ -122,6 +136,7 @@ class Mishaps:
 
     def _transaction_aborted(self, _fault: Fault) -> bool:
         self._sim.broker.fail_next("transaction must be aborted")
+        self._arm_one_of("worker", ABORTING_STEPS)
         return True
 
     def _queue_full(self, _fault: Fault) -> bool:

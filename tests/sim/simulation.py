@@ -233,18 +233,17 @@ class Simulation:
     def _crashes_here(self, process: Process, label: str) -> bool:
         if not self.armed or not self.faulty:
             return False
-        family = process.name.partition(".")[0]
         for armed in self.armed:
             fault: Fault = armed[0]
-            if fault.who == family and fault.step == label:
+            if fault.step == label and fault.who == process.kind and fault.work in ("", self.world.work()):
                 armed[1] -= 1
                 if armed[1] <= 0:
                     self.armed.remove(armed)
-                    self._killed(family, fault)
+                    self._killed(process.name.partition(".")[0], fault)
                     return True
         return False
 
-    def _kill(self, family: str, fault: Fault) -> None:
+    def kill(self, family: str, fault: Fault) -> None:
         """SIGKILL wherever the process happens to be."""
         process = self.current[family].process if family in self.current else None
         if process is not None and not process.dead:
@@ -277,12 +276,12 @@ class Simulation:
         """From here on nothing fails any more."""
         self.world.note("NO MORE FAULTS")
         # Who never came to the step at which it should have died dies here, and at least three things happen.
-        for armed in [*self.armed]:
-            self._kill(armed[0].who, armed[0])
+        for fault, _ in self.armed:
+            self.kill(self.rng.choice([name for name in sorted(self.current) if name.startswith(fault.who)]), fault)
         self.armed.clear()
         while sum(self.done.values()) < FAULTS_MIN:
             family = self.rng.choice(sorted(self.current))
-            self._kill(family, Fault(0.0, "crash", family, seconds=self.rng.choice([0.1, 2.0])))
+            self.kill(family, Fault(0.0, "crash", family, seconds=self.rng.choice([0.1, 2.0])))
         self.faulty = False
         self.broker.available = self.clickhouse.available = True
         for name, one in list(self.current.items()):

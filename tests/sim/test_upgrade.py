@@ -37,7 +37,7 @@ class _Upgrade(simulation.Simulation):
             if isinstance(one, SimWorker):
                 for _ in range(2):
                     nth = self.rng.choice([1, 3, 8])
-                    crash = Fault(0.0, "crash", family, self.rng.choice(STEPS), nth, seconds=1.0)
+                    crash = Fault(0.0, "crash", "worker", self.rng.choice(STEPS), nth=nth, seconds=1.0)
                     self.armed.append([crash, nth])
         self._patch.undo()
 

@@ -82,6 +82,7 @@ class World:
         self.fault_traces: list[str] = []
         """Where exceptions that ended processes came from."""
         self.ticks = 0
+        self._deadline = 0.0
         self._switch_share = switch_share
         self._threads: list[Thread] = []
         self._current: Thread | None = None
@@ -102,6 +103,10 @@ class World:
     def thread(self) -> Thread | None:
         """The thread that is running."""
         return self._current
+
+    def work(self) -> str:
+        """What the running thread is at work on."""
+        return self._current.what if self._current is not None else ""
 
     def note(self, text: str) -> None:
         """Adds a line to the trace."""
@@ -182,6 +187,11 @@ class World:
         """Calls ``do`` in the world itself after so many seconds."""
         self.at(self.now + seconds, do)
 
+    def leap(self, seconds: float) -> None:
+        """So much time passes at once, in which nobody does anything; bounds of time do not count it."""
+        self.now += seconds
+        self._deadline += seconds
+
     def kill(self, process: Process) -> None:
         """SIGKILL: none of its threads does anything more."""
         if process.dead:
@@ -236,7 +246,7 @@ class World:
         Raises:
             StuckError: so many simulated seconds were not enough.
         """
-        deadline = self.now + seconds_max
+        self._deadline = self.now + seconds_max
         check_at = 0
         while True:
             self.ticks += 1
@@ -246,7 +256,7 @@ class World:
                 check_at = self.ticks + 100
                 if until():
                     return
-                if self.now > deadline:
+                if self.now > self._deadline:
                     raise StuckError(f"not done after {seconds_max:.0f} simulated seconds")
             now = self.now
             ready = [thread for thread in self._threads if not thread.process.stopped and thread.ready(now)]
@@ -254,15 +264,15 @@ class World:
                 self.now += _TICK_SECONDS
                 self._go_on(ready[int(self.rng.random() * len(ready))])
             else:
-                self._pass_time(deadline)
+                self._pass_time()
                 check_at = self.ticks
 
-    def _pass_time(self, deadline: float) -> None:
+    def _pass_time(self) -> None:
         """Nobody can do anything now: goes to the next instant at which somebody can."""
         times = [t.deadline for t in self._threads if t.deadline is not None and not t.process.stopped]
         if self._events:
             times.append(self._events[0][0])
-        self.now = max(self.now + _TICK_SECONDS, min([*times, deadline + 1.0]))
+        self.now = max(self.now + _TICK_SECONDS, min([*times, self._deadline + 1.0]))
 
     def _go_on(self, thread: Thread) -> None:
         self._current = thread
