@@ -97,6 +97,31 @@ BUGS: Final[dict[str, Edit]] = {
         'self._waiting = known["waiting"]',
         "self._waiting = 0",
     ),
+    "restored before older owners are fenced": Edit(
+        "streams.shell.runner",
+        "Runner.open",
+        "restored = restore(self._store, self._settings, self._settings.topic(self._changelog), self.room.partition)",
+        "restored = restore(self._store, self._settings, self._settings.topic(self._changelog), self.room.partition)\n"
+        "    self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)",
+    ),
+    "what came to wait is not counted": Edit(
+        "streams.shell.runner",
+        "Runner._compute",
+        "self._waiting += step.waiting_more",
+        "self._waiting = self._waiting",
+    ),
+    "an old store is trusted": Edit(
+        "streams.shell.store",
+        "Store.__init__",
+        "not 0 <= age_seconds <= STALE_SECONDS_MAX",
+        "False",
+    ),
+    "a store of another changelog is trusted": Edit(
+        "streams.shell.restore",
+        "restore",
+        "if not low <= store.position <= high:",
+        "if False:",
+    ),
     # Where inputs are read from.
     "seek one too far": Edit(
         "streams.shell.rooms",
@@ -165,6 +190,12 @@ BUGS: Final[dict[str, Edit]] = {
         "self._remember(key, value)",
         "self._fresh.setdefault(key, value)",
     ),
+    "a step is off the way before it is on the disk": Edit(
+        "streams.shell.store",
+        "Store.written",
+        "self.write(self._pending[0].changes, position)\n    self._pending.popleft()",
+        "self.write(self._pending.popleft().changes, position)",
+    ),
     # The sink.
     "a sink that reads uncommitted": Edit(
         "sinks.consuming",
@@ -191,6 +222,48 @@ BUGS: Final[dict[str, Edit]] = {
         "break",
     ),
     # What follows from events.
+    "a scan that was accepted waits on": Edit(
+        "streams.core.person",
+        "take_waiting",
+        "step.changes[scan.key] = None",
+        "pass",
+    ),
+    "a cell begins anew with each step": Edit(
+        "streams.core.cells",
+        "_merge",
+        "(old[0] + ins, old[1] + outs, old[2] + passes)",
+        "(ins, outs, passes)",
+    ),
+    "a visit's earlier version stays": Edit(
+        "streams.core.proximity",
+        "take_visits",
+        "changes[old_key] = None",
+        "pass",
+    ),
+    "expiry a day early": Edit(
+        "streams.core.expiry",
+        "cutoffs",
+        "room.clock.day_start(newest_ms - room.retention_ms - _MARGIN_MS)",
+        "room.clock.day_start(newest_ms - room.retention_ms + _MARGIN_MS)",
+    ),
+    "what expired is taken again": Edit(
+        "streams.core.person",
+        "_take_scan",
+        " or occurred_ms < batch.expired_ms",
+        "",
+    ),
+    "an erasure takes the scans and leaves the cases": Edit(
+        "streams.core.erasure",
+        "_Forgetting._erase_cases",
+        "if report.reported_ms > until_ms:",
+        "if True:",
+    ),
+    "a dead letter that was accepted later stays open": Edit(
+        "streams.core.intake",
+        "resolve_origin",
+        "if not origin:",
+        "if True:",
+    ),
     "a lost retraction": Edit(
         "streams.core.visit_changes",
         "VisitChanges.emit",
