@@ -200,7 +200,7 @@ def test_clickhouse_away(settings: SettingsFactory, sink_process: SinkFactory, t
     own = settings(clickhouse=server.url, sink_batch_ms=20)
     ensure_topics(own)
     sink = sink_process(own).start()
-    time.sleep(1.0)
+    sink.wait(lambda: "does not take rows" in sink.log.read_text())
     server.start()
     try:
         data.put(own, "enriched", [data.scan(number) for number in range(100)])
