@@ -129,9 +129,12 @@ class _Rdict:
         self._opened().write(batch.changes)
         self._world.step("store written")
 
-    def flush(self, wait: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - as the real one has it
+    def flush(self, wait: bool = True) -> None:  # noqa: FBT001, FBT002 - as the real one has it
         self._world.step("store flush")
-        self._opened().flush()
+        disk = self._opened()
+        if wait:
+            disk.flush()
+        # Else it has only begun: how far it came shows when the process dies.
         self._world.step("store flushed")
 
     def close(self) -> None:
