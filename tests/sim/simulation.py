@@ -101,7 +101,10 @@ class Simulation:
         self.group = self.broker.group("workers", SESSION_SECONDS, by_partition(*rooms))
         self.sink_group = f"{self.settings.topic_prefix}sink-{self.clickhouse.backend().identity()}"
         self.options = WorkerOptions(
-            fetch_max=rng.choice([1, 5, 30, 500]), sloppy_share=rng.choice([0.0, 0.5]), instance_id=None
+            fetch_max=rng.choice([1, 5, 30, 500]),
+            sloppy_share=rng.choice([0.0, 0.5]),
+            lossy_share=rng.choice([0.0, 0.02]),
+            instance_id=None,
         )
         self.static = rng.random() < 0.3
         self.current: dict[str, SimWorker | SimSink] = {}

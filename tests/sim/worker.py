@@ -27,6 +27,8 @@ class WorkerOptions:
     """Most records of one fetch of a partition."""
     sloppy_share: float
     """How often it delivers what was fetched before a rebalance, or goes on fetching during one."""
+    lossy_share: float
+    """How often it drops a run that others follow."""
     instance_id: str | None
     """Static membership."""
 
