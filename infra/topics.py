@@ -19,6 +19,8 @@ _DAY_MS = 86_400_000
 _LONG_MAX = str(2**63 - 1)
 _MIB = 1024 * 1024
 _SEGMENT_BYTES_COMPACTED = 64 * _MIB
+_SEGMENT_BYTES_CHANGELOG = 8 * _MIB
+"""The segment being written is never compacted, and restoring from nothing reads all of it, in each partition."""
 _TIMEOUT_SECONDS = 15.0
 _LEADER_SECONDS_MAX = 30.0
 _POLL_SECONDS = 0.1
@@ -40,6 +42,7 @@ class TopicSpec:
     cleanup: Cleanup
     retention_days: int | None
     max_message_bytes: int = _MIB
+    segment_bytes: int = _SEGMENT_BYTES_COMPACTED
 
     def config(self, *, restating: bool) -> dict[str, str]:
         """The topic's settings as Kafka names them.
@@ -52,7 +55,7 @@ class TopicSpec:
             "message.timestamp.type": "LogAppendTime" if self.direction == "in" and not restating else "CreateTime",
         }
         if "compact" in self.cleanup:
-            options["segment.bytes"] = str(_SEGMENT_BYTES_COMPACTED)
+            options["segment.bytes"] = str(self.segment_bytes)
         if restating or self.direction != "in":
             # What follows from a record carries its timestamp. Were it refused because the clock of the broker that
             # stamped the record runs ahead (an hour is Kafka's default), the partition would stand still.
@@ -108,6 +111,7 @@ TOPICS: tuple[TopicSpec, ...] = (
         cleanup="compact",
         retention_days=None,
         max_message_bytes=_LARGE_BYTES,
+        segment_bytes=_SEGMENT_BYTES_CHANGELOG,
     ),
     TopicSpec(
         "state-venue",
@@ -117,6 +121,7 @@ TOPICS: tuple[TopicSpec, ...] = (
         cleanup="compact",
         retention_days=None,
         max_message_bytes=_LARGE_BYTES,
+        segment_bytes=_SEGMENT_BYTES_CHANGELOG,
     ),
 )
 

@@ -110,6 +110,8 @@ def restore(store: Store, settings: Settings, topic: str, partition: int) -> int
             if changes:
                 store.write(changes, position)
         store.write({}, position)
+        if applied >= _BATCH_RECORDS:
+            store.flush()  # or the next restart would restore them again
         return applied
     finally:
         consumer.close()

@@ -193,8 +193,12 @@ class Store:
         self.write(self._pending[0].changes, position)
         self._pending.popleft()
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
-            self._flushed_at = time.monotonic()
-            self._db.flush(wait=False)
+            self.flush()
+
+    def flush(self) -> None:
+        """Has what is in memory written to disk, without waiting for it."""
+        self._flushed_at = time.monotonic()
+        self._db.flush(wait=False)
 
     def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
         """One WriteBatch: the changes and the changelog position."""
