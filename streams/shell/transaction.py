@@ -4,6 +4,7 @@ A transaction holds the step's outputs, its state changes for the changelog and,
 input offsets. A producer of the same ``transactional.id`` that starts later fences this one for good.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -55,6 +56,9 @@ class TransactionalProducer:
                 "delivery.report.only.error": True,
             }
         )
+        # With a connection up, the client finds the coordinator at once; else it looks again after half a second.
+        with contextlib.suppress(KafkaException):
+            self._producer.list_topics(self._topic(changelog), timeout=_CALL_SECONDS)
         self._retry("init_transactions", self._producer.init_transactions)
 
     def _retry(self, what: str, call: Callable[[float], object]) -> None:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 WORKER_STEPS: tuple[str, ...] = (
     *("records asked", "ends asked", "partitions assigned", "consumer closed"),
     *("join", "assigned", "seek", "fetch"),
-    *("init sent", "init done", "transaction begun", "records sent", "commit sent", "commit decided", "marker written"),
+    *(
+        "topics asked",
+        "init sent",
+        "init done",
+        "transaction begun",
+        "records sent",
+        "commit sent",
+        "commit decided",
+        "marker written",
+    ),
     *("commit heard", "abort sent", "abort decided", "abort heard"),
     *("store open", "store opened", "store write", "store written", "store flush", "store flushed", "store close"),
     *("store rename", "store deletion", "store deleted in part"),

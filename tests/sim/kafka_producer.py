@@ -58,6 +58,12 @@ class Producer:
         self._world.step("init done")
         self._state = _READY
 
+    def list_topics(self, _topic: str, timeout: float) -> None:
+        """Waits until the broker answers, for so long."""
+        self._world.step("topics asked")
+        if not self._broker.available and not self._world.wait(lambda: self._broker.available, timeout):
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT, "Failed to get metadata"))
+
     def begin_transaction(self) -> None:
         """Begins one; the broker hears of it with the first record."""
         self._expect(_READY)

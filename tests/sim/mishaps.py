@@ -117,7 +117,10 @@ class Mishaps:
 
     def _a_day_passes(self, fault: Fault) -> bool:
         """Longer than tombstones are kept; who was away so long has an old store, and must not trust it."""
-        name = self._sim.rng.choice([name for name in self._sim.current if name.startswith("worker")])
+        workers = [name for name in self._sim.current if name.startswith("worker")]
+        if not workers:
+            return False
+        name = self._sim.rng.choice(workers)
         self._sim.kill(name, Fault(0.0, "crash", name, seconds=0.1))
         self._sim.world.leap(1.3 * DELETE_RETENTION_SECONDS)
         self._arm_one_of("worker", WIPING_STEPS)
