@@ -17,7 +17,7 @@ from streams.core.directory import Directory
 from streams.core.inbound import AreaList, BadEvent
 from streams.core.person import VENUES
 from streams.shell.register_copy import Copied, RegisterCopy
-from streams.shell.restore import log_consumer, watermarks
+from streams.shell.restore import all_watermarks, log_consumer
 from truyvet import logs
 from truyvet.config import Settings
 from truyvet.metrics import REGISTER_VENUES
@@ -106,14 +106,15 @@ class Register:
         """Where the register ends now, by partition; waits for the broker."""
         consumer = log_consumer(self._settings)
         try:
-            return {p: watermarks(consumer, self._topic, p)[1] for p in range(self._settings.partitions)}
+            marks = all_watermarks(consumer, self._topic, self._settings.partitions)
+            return {partition: high for partition, (_, high) in marks.items()}
         finally:
             consumer.close()
 
     def _read(self) -> None:
         consumer = log_consumer(self._settings, **{"fetch.wait.max.ms": _FETCH_WAIT_MS})
         try:
-            marks = {p: watermarks(consumer, self._topic, p) for p in range(self._settings.partitions)}
+            marks = all_watermarks(consumer, self._topic, self._settings.partitions)
             starts = self._take_up(marks)
             with self._moved:
                 self._positions = dict(starts)

@@ -126,6 +126,21 @@ class Consumer:
         log = logs[partition.partition]
         return log.first, log.limit(committed=self._committed_only)
 
+    def offsets_for_times(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
+        """Where partitions begin or end: of the times that may be asked for, these two only."""
+        self._check_open()
+        self._world.step("ends asked")
+        if not self._broker.available:
+            raise self._away(timeout)
+        self._broker.tick()
+        answers = []
+        for one in partitions:
+            log = self._broker.topics[one.topic][one.partition]
+            assert one.offset in (_BEGINNING, _END)
+            offset = log.first if one.offset == _BEGINNING else log.limit(committed=self._committed_only)
+            answers.append(TopicPartition(one.topic, one.partition, offset))
+        return answers
+
     def _away(self, timeout: float) -> KafkaException:
         """What is said while the broker is away: at once, or after the time-out."""
         code = self._world.rng.choice((KafkaError._UNKNOWN_PARTITION, KafkaError._TRANSPORT, KafkaError._TIMED_OUT))

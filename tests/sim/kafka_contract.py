@@ -32,15 +32,15 @@ class Kafka(Protocol):
         """A new topic."""
         ...
 
-    def producer(self, name: str, **options: object) -> Any:  # noqa: ANN401 - the library's class or the fake
+    def producer(self, name: str, **options: object) -> Any:
         """A producer of this ``transactional.id``."""
         ...
 
-    def consumer(self, **options: object) -> Any:  # noqa: ANN401 - same
+    def consumer(self, **options: object) -> Any:
         """A consumer."""
         ...
 
-    def commit_without_answer(self, producer: Any) -> None:  # noqa: ANN401 - same
+    def commit_without_answer(self, producer: Any) -> None:
         """Calls ``commit_transaction`` so that it times out, although the commit is on its way."""
         ...
 
@@ -75,13 +75,13 @@ class Fake:
         self.broker.create_topic(name, partitions, log_append_time=log_append_time)
         return name
 
-    def producer(self, name: str, **options: object) -> Any:  # noqa: ANN401 - as in Kafka
+    def producer(self, name: str, **options: object) -> Any:
         return self.broker.producer({"transactional.id": name} | options)
 
-    def consumer(self, **options: object) -> Any:  # noqa: ANN401 - same
+    def consumer(self, **options: object) -> Any:
         return self.broker.consumer(_CONSUMER | options)
 
-    def commit_without_answer(self, producer: Any) -> None:  # noqa: ANN401 - same
+    def commit_without_answer(self, producer: Any) -> None:
         self.broker.fail_next("commit timed out but decided")
         assert error_of(lambda: producer.commit_transaction(0.001)) == TIMED_OUT
 
@@ -130,16 +130,16 @@ class Real:
             time.sleep(0.05)
         return name
 
-    def producer(self, name: str, **options: object) -> Any:  # noqa: ANN401 - as in Kafka
+    def producer(self, name: str, **options: object) -> Any:
         identity = f"contract-{name}-{id(self)}"
         return confluent_kafka.Producer(self._base | {"transactional.id": identity, "linger.ms": 20} | options)
 
-    def consumer(self, **options: object) -> Any:  # noqa: ANN401 - same
+    def consumer(self, **options: object) -> Any:
         made = confluent_kafka.Consumer(self._base | {"fetch.wait.max.ms": 10} | _CONSUMER | options)
         self._consumers.append(made)
         return made
 
-    def commit_without_answer(self, producer: Any) -> None:  # noqa: ANN401 - same
+    def commit_without_answer(self, producer: Any) -> None:
         assert error_of(lambda: producer.commit_transaction(0.0001)) == TIMED_OUT
 
     def pass_time(self, seconds: float) -> None:
@@ -208,21 +208,21 @@ def error_of(call: Callable[[], object]) -> Failure:
     return failure
 
 
-def ready(kafka: Kafka, name: str, **options: object) -> Any:  # noqa: ANN401 - producers of both kinds
+def ready(kafka: Kafka, name: str, **options: object) -> Any:
     """A producer that may begin."""
     producer = kafka.producer(name, **options)
     producer.init_transactions(LONG_SECONDS)
     return producer
 
 
-def send(producer: Any, topic: str, *values: bytes, partition: int = 0) -> None:  # noqa: ANN401 - same
+def send(producer: Any, topic: str, *values: bytes, partition: int = 0) -> None:
     """Produces the values within the transaction that is open, and sends them."""
     for value in values:
         producer.produce(topic, value, b"key", partition, None, None, 1_600_000_000_000)
     assert producer.flush(LONG_SECONDS) == 0
 
 
-def transaction(producer: Any, topic: str, *values: bytes, partition: int = 0) -> None:  # noqa: ANN401 - same
+def transaction(producer: Any, topic: str, *values: bytes, partition: int = 0) -> None:
     """Commits the values as one transaction."""
     producer.begin_transaction()
     send(producer, topic, *values, partition=partition)
@@ -232,7 +232,7 @@ def transaction(producer: Any, topic: str, *values: bytes, partition: int = 0) -
 class Seen:
     """What a consumer has brought so far: records by partition, and the ends told."""
 
-    def __init__(self, consumer: Any) -> None:  # noqa: ANN401 - same
+    def __init__(self, consumer: Any) -> None:
         self.consumer = consumer
         self.records: dict[int, list[tuple[int, bytes]]] = {}
         self.ends: dict[int, list[int]] = {}
@@ -281,7 +281,7 @@ def reader(kafka: Kafka, topic: str, offset: int = 0, *, partitions: int = 1, un
 UNCOMMITTED: dict[str, object] = {"isolation.level": "read_uncommitted"}
 
 
-def ends(consumer: Any, topic: str) -> tuple[int, int]:  # noqa: ANN401 - same
+def ends(consumer: Any, topic: str) -> tuple[int, int]:
     """The watermarks of partition 0, asked of the broker."""
     low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10.0)
     return low, high

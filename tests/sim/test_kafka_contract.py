@@ -5,7 +5,7 @@ the real broker and client do in the background.
 """
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, TopicPartition
 
 from streams.core.partition import partition_of
 from tests.sim.kafka_contract import (
@@ -249,6 +249,9 @@ def test_whoever_is_initialised_finds_everything_settled(kafka: Kafka) -> None:
         send(new, topic, b"open", partition=partition)
     ready(kafka, "a")
     assert [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10.0) for p in range(8)] == [(0, 4)] * 8
+    for logical, offset in ((OFFSET_BEGINNING, 0), (OFFSET_END, 4)):
+        places = [TopicPartition(topic, p, logical) for p in range(8)]
+        assert [one.offset for one in consumer.offsets_for_times(places, timeout=10.0)] == [offset] * 8
 
 
 def test_a_commit_is_called_again_after_a_time_out(kafka: Kafka) -> None:
