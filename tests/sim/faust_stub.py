@@ -160,17 +160,13 @@ class _Event(NamedTuple):
 class _Stream:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Run] = asyncio.Queue(_BUFFERED_RUNS_MAX)
-        self.busy = False
 
     def noack(self) -> "_Stream":
         return self
 
     async def events(self) -> AsyncIterator[_Event]:
         while True:
-            run = await self.queue.get()
-            self.busy = True
-            yield _Event(SimpleNamespace(value=run), lambda: None)
-            self.busy = False
+            yield _Event(SimpleNamespace(value=await self.queue.get()), lambda: None)
 
 
 class App:

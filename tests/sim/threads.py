@@ -129,9 +129,6 @@ class SimQueue:
     def SimpleQueue(self) -> "_Queue":  # noqa: N802 - the name it stands for
         return _Queue(self._world)
 
-    def __getitem__(self, _item: object) -> Self:
-        return self
-
 
 class _Queue:
     def __init__(self, world: World) -> None:

@@ -55,7 +55,6 @@ class SimWorker:
         self.process = Process(name, "worker")
         self.stop = SimEvent(world)
         self.rooms: Rooms | None = None
-        self.app: App | None = None
         self.ended = False
         loop = SimLoop(world, self.process)
         world.spawn(self.process, lambda: loop.run_here(self._main()), "main")
@@ -66,7 +65,7 @@ class SimWorker:
         topics = [settings.topic(topic) for topics in TOPICS.values() for topic in topics]
         places = [(topic, p) for topic in topics for p in range(settings.partitions)]
         register = Register(settings, AREAS)
-        self.app = app = App(self._world, self._broker, self._group, name, places, self._options)
+        app = App(self._world, self._broker, self._group, name, places, self._options)
         self.rooms = rooms = Rooms(settings, app, register, AREAS, self._directory)  # type: ignore[arg-type]
         add_agents(app, settings, rooms)  # type: ignore[arg-type]
         register.start(rooms.register_changed)
