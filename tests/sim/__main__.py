@@ -94,7 +94,10 @@ def run_everywhere(seeds: Iterator[int], deadline: float | None) -> Tally:
                 return tally
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for one in done:
-                tally.merge(one.result())
+                of_chunk = one.result()
+                for seed, failures in of_chunk.failed:
+                    print(f"seed {seed} FAILED: {failures[0][:200]}", flush=True)
+                tally.merge(of_chunk)
             if time.monotonic() - said > 10:
                 said = time.monotonic()
                 print(
