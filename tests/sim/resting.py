@@ -47,6 +47,8 @@ def _lag_of_room(sim: "Simulation", one: SimWorker, runner: Runner, names: Seque
         end = sim.broker.end(name, partition)
         if following.get(name, 0) < end:
             lags.append(f"{runner.part} ({one.process.name}) is at {following.get(name, 0)} of {end} in {name}")
+    if runner._store._pending:
+        lags.append(f"{runner.part} has steps on their way")
     if runner.name == "person":
         venues = sim.settings.topic("venues")
         lags += [
