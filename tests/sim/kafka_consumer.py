@@ -188,7 +188,7 @@ class Consumer:
         rng = self._world.rng
         rng.shuffle(ready)
         for part in ready:
-            if len(messages) >= count or (messages and rng.random() < 0.2):
+            if len(messages) >= count or (messages and rng.random() < 0.1):
                 break
             self._take_from(part, count - len(messages), messages)
         return messages
@@ -210,7 +210,7 @@ class Consumer:
             if error is not None:
                 messages.append(error)
             return
-        if rng.random() < 0.4:
+        if rng.random() < 0.25:
             count = rng.randint(1, count)
         records, part.position = log.read(part.position, count, committed=self._committed_only)
         kind = _LOG_APPEND_TIME if log.log_append_time else _CREATE_TIME

@@ -30,9 +30,9 @@ from tests.sim.workload import Workload, make
 from tests.sim.world import EPOCH_SECONDS, Process, StuckError, World
 from truyvet.config import Settings
 
-PACE = 2.5
+PACE = 4.0
 """So many times faster than it says is the workload sent."""
-FAULT_SECONDS = 24.0
+FAULT_SECONDS = 15.0
 """How long faults may begin; the workload is sent in this time."""
 DRAIN_SECONDS_MAX = 200.0
 """By when, after the last fault, everything must have come to rest."""
