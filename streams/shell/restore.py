@@ -1,7 +1,9 @@
 """Brings a store up to its changelog: from the position it holds, or from nothing."""
 
+import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
@@ -15,7 +17,8 @@ _BATCH_RECORDS: Final = 10_000
 # confluent's consume() waits its whole time-out, and a fetch that waits delays the end of the partition.
 _CONSUME_SECONDS: Final = 0.01
 _FETCH_WAIT_MS: Final = 10
-_BROKER_SECONDS: Final = 10.0
+_BROKER_SECONDS: Final = 5.0
+_AT_ONCE_SECONDS: Final = 1.0
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +45,18 @@ def log_consumer(settings: Settings, **options: str | int | bool) -> Consumer:
 def watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     """(first, next) offset of a partition, as readers of committed records see it; waits for the broker."""
     place = TopicPartition(topic, partition)
-    return _patiently(topic, lambda: consumer.get_watermark_offsets(place, timeout=_BROKER_SECONDS))
+    return _patiently(consumer, topic, lambda: consumer.get_watermark_offsets(place, timeout=_BROKER_SECONDS))
+
+
+def end_if_known(consumer: Consumer, topic: str, partition: int) -> int | None:
+    """The next offset of a partition, as ``watermarks``; None where the broker does not say so at once."""
+    try:
+        end: int = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_AT_ONCE_SECONDS)[1]
+    except KafkaException:
+        BROKER_ERRORS.inc()
+        _look_for_leaders(consumer, topic)
+        return None
+    return end
 
 
 def all_watermarks(consumer: Consumer, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
@@ -56,11 +70,17 @@ def all_watermarks(consumer: Consumer, topic: str, partitions: int) -> dict[int,
                 raise KafkaException(one.error)
         return {one.partition: one.offset for one in answers}
 
-    low, high = _patiently(topic, lambda: ask(OFFSET_BEGINNING)), _patiently(topic, lambda: ask(OFFSET_END))
+    low, high = (_patiently(consumer, topic, partial(ask, logical)) for logical in (OFFSET_BEGINNING, OFFSET_END))
     return {partition: (low[partition], high[partition]) for partition in range(partitions)}
 
 
-def _patiently(topic: str, ask: Callable[[], Answer]) -> Answer:
+def _look_for_leaders(consumer: Consumer, topic: str) -> None:
+    """A client that reads nothing would ask a leader that has died for as long as that one is away."""
+    with contextlib.suppress(KafkaException):
+        consumer.list_topics(topic, timeout=_AT_ONCE_SECONDS)
+
+
+def _patiently(consumer: Consumer, topic: str, ask: Callable[[], Answer]) -> Answer:
     """Asks again as long as the broker merely cannot be reached; says so once."""
     said = False
     while True:
@@ -75,6 +95,7 @@ def _patiently(topic: str, ask: Callable[[], Answer]) -> Answer:
                 log.warning("waits for the broker", topic=topic, error=error.str())
                 said = True
             time.sleep(0.5)
+            _look_for_leaders(consumer, topic)
 
 
 _BROKER_AWAY: Final = (

@@ -23,7 +23,7 @@ from streams.core.step import Step
 from streams.core.times import format_ms
 from streams.shell import metering
 from streams.shell.register import Register
-from streams.shell.restore import log_consumer, restore, watermarks
+from streams.shell.restore import end_if_known, log_consumer, restore
 from streams.shell.store import Store
 from streams.shell.transaction import FencedError, TransactionalProducer
 from truyvet import logs
@@ -358,6 +358,8 @@ class Runner:
     def _changelog_position(self) -> int:
         """A lower bound of where the changelog ends: asked for about once a second, since it costs a call.
 
+        Where the broker does not answer at once, what was known before is as true, and the commit does not wait.
+
         Asked for before a commit, and used if it succeeds: until then nobody else can have written. After the commit
         this process may have been stopped for as long as it takes another to take over and go on; the store would
         then claim to hold what that one wrote.
@@ -366,7 +368,8 @@ class Runner:
         if now - self._position_at >= _POSITION_SECONDS:
             self._position_at = now
             topic = self._settings.topic(self._changelog)
-            self._position = watermarks(self._position_consumer, topic, self.room.partition)[1]
+            end = end_if_known(self._position_consumer, topic, self.room.partition)
+            self._position = self._position if end is None else end
         return self._position
 
     def _lose(self, error: BaseException) -> None:

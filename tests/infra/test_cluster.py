@@ -1,5 +1,6 @@
 """The cluster of three nodes: one may die at any time, and nothing that was acknowledged is lost."""
 
+import time
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -8,6 +9,7 @@ from confluent_kafka.admin import ConfigResource, ResourceType
 from infra.cluster import KafkaCluster
 from infra.topics import TOPICS, admin_client, ensure_topics
 from producers.feed import make_producer
+from streams.shell.restore import end_if_known, log_consumer, watermarks
 from tests.conftest import wait_until
 from truyvet.config import Settings
 
@@ -44,6 +46,25 @@ def test_each_node_may_die_once(tmp_path: Path) -> None:
             assert [message.value() for message in consumer.consume(3, timeout=30)] == [b"1", b"2", b"3"]
         consumer.close()
         _all_durable(settings)
+
+
+def test_who_only_asks_for_ends_hears_of_a_new_leader(tmp_path: Path) -> None:
+    """A partition's leader dies and stays away: its end is told by the next one, and a commit does not wait for it."""
+    with KafkaCluster(tmp_path) as cluster:
+        settings = Settings(brokers=cluster.brokers, partitions=1, replication_factor=3, restating=True)
+        ensure_topics(settings)
+        _commit(settings, b"1")
+        topic = settings.topic("visits")
+        consumer = log_consumer(settings)
+        assert watermarks(consumer, topic, 0) == (0, 2)
+        cluster.wait_in_sync()
+        cluster.nodes[admin_client(settings).list_topics(topic, timeout=10).topics[topic].partitions[0].leader].kill()
+        began = time.monotonic()
+        end_if_known(consumer, topic, 0)
+        assert time.monotonic() - began < 3.0
+        assert wait_until(lambda: end_if_known(consumer, topic, 0) == 2, 30)
+        assert watermarks(consumer, topic, 0) == (0, 2)
+        consumer.close()
 
 
 def _all_durable(settings: Settings) -> None:
