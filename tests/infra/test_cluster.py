@@ -56,7 +56,8 @@ def test_who_only_asks_for_ends_hears_of_a_new_leader(tmp_path: Path) -> None:
         _commit(settings, b"1")
         topic = settings.topic("visits")
         consumer = log_consumer(settings)
-        assert wait_until(lambda: watermarks(consumer, topic, 0) == (0, 2), 10), "a commit is answered before its marker"
+        # A commit is answered before its marker is written.
+        assert wait_until(lambda: watermarks(consumer, topic, 0) == (0, 2), 10)
         cluster.wait_in_sync()
         cluster.nodes[admin_client(settings).list_topics(topic, timeout=10).topics[topic].partitions[0].leader].kill()
         began = time.monotonic()
