@@ -179,7 +179,6 @@ class App:
         self.consumer_generation_id = -1
         self.rebalancing = False
         self._world = world
-        self._broker = broker
         self._group = group
         self._member = member
         self._places = places
@@ -224,17 +223,10 @@ class App:
             runs = await consumer._fetch_records(self._fetching, self._fetching.assigned)
             for of_partition in runs.values():
                 for run in of_partition:
-                    if not self._loses(run):
+                    if not self._options.loses():
                         await self._streams[run.topic].queue.put(run)
             if not runs:
                 await asyncio.sleep(self._world.rng.uniform(0.02, 0.3))
-
-    def _loses(self, run: Run) -> bool:
-        """Faust drops what it takes for another generation's, in silence; here only where more records follow."""
-        if self._world.rng.random() >= self._options.lossy_share:
-            return False
-        place = run.topic, run.partition
-        return bool(self._broker.fetch(*place, run.next, 1)[0])
 
     async def _stay(self, on_rebalance_complete: Callable[[], Any]) -> None:
         """Is a member of the group, joins again when it is told that it is none, and follows assignments."""

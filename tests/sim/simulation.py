@@ -103,9 +103,10 @@ class Simulation:
         self.options = WorkerOptions(
             fetch_max=rng.choice([1, 5, 30, 500]),
             sloppy_share=rng.choice([0.0, 0.5]),
-            lossy_share=rng.choice([0.0, 0.02]),
+            loses=self._loses,
             instance_id=None,
         )
+        self.lossy_share = rng.choice([0.0, 0.0, 0.05])
         self.static = rng.random() < 0.3
         self.current: dict[str, SimWorker | SimSink] = {}
         self.runs: Counter[str] = Counter()
@@ -198,6 +199,9 @@ class Simulation:
             topic = self.settings.topic(send.topic)
             self.broker.append(topic, send.partition, send.key, send.value, send.timestamp_ms, send.headers)
 
+    def _loses(self) -> bool:
+        return self.faulty and self.rng.random() < self.lossy_share
+
     def _all_sent(self) -> bool:
         return not self.unsent and self.world.now > faults_end(self.plan)
 
@@ -286,6 +290,9 @@ class Simulation:
             family = self.rng.choice(sorted(self.current))
             self.kill(family, Fault(0.0, "crash", family, seconds=self.rng.choice([0.1, 2.0])))
         self.faulty = False
+        # What was lost behind the last record of a partition shows with the next rebalance at the latest.
+        if self.lossy_share and self.group.members:
+            self.group.kick(self.rng.choice(self.group.members))
         self.broker.available = self.clickhouse.available = True
         for name, one in list(self.current.items()):
             one.process.stopped = False

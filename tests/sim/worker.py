@@ -1,6 +1,7 @@
 """A simulated worker: register, rooms and agents as they are, over the simulated outside."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class WorkerOptions:
     """Most records of one fetch of a partition."""
     sloppy_share: float
     """How often it delivers what was fetched before a rebalance, or goes on fetching during one."""
-    lossy_share: float
-    """How often it drops a run that others follow."""
+    loses: Callable[[], bool]
+    """Whether it drops this run, as Faust does in silence with what it takes for another generation's."""
     instance_id: str | None
     """Static membership."""
 
