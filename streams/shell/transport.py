@@ -131,9 +131,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def _read_positions(self, consumer: Any) -> dict[TP, tuple[int, int]]:
         """How far each partition was read, past markers that bring no record."""
         assigned = consumer.assignment()
+        current = consumer._subscription.subscription.assignment
         read_to = {}
         for tp, delivered in self._delivered.items():
-            if tp in assigned:
+            # What was fetched in an assignment before it was sought there was dropped: its position says nothing.
+            if tp in assigned and self._assignments[tp] is current:
                 state = consumer._subscription.subscription.assignment.state_value(tp)
                 if state is not None and state.has_valid_position:
                     read_to[tp] = (delivered, max(delivered, state.position))
