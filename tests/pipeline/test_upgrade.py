@@ -177,7 +177,7 @@ def test_a_migration_killed_in_the_middle(
             stack.build = SLOW
             stack.start_worker(0)
             assert wait_until(lambda: "state of an older version" in _log(stack, 0), SECONDS_MAX)
-            time.sleep(0.5)
+            assert wait_until(lambda: any("migrating" in state for state in _states(stack).values()), SECONDS_MAX)
             stack.kill_worker(0)
             half = [part for part, state in _states(stack).items() if "migrating" in state]
             assert half, "killed before or after the migration"
