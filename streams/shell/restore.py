@@ -88,7 +88,7 @@ def _patiently(consumer: Consumer, topic: str, ask: Callable[[], Answer]) -> Ans
             return ask()
         except KafkaException as exception:
             error = exception.args[0]
-            if not (error.retriable() or error.code() in _BROKER_AWAY):
+            if not passes(error):
                 raise
             BROKER_ERRORS.inc()
             if not said:
@@ -121,40 +121,60 @@ _BROKER_AWAY: Final = (
 """Passing troubles: a broker that is away or hands over its partitions, or a topic that not every broker knows yet."""
 
 
+def passes(error: KafkaError) -> bool:
+    """Whether what the client tells of will pass by itself."""
+    return bool(error.retriable()) or error.code() in _BROKER_AWAY
+
+
 def restore(store: Store, settings: Settings, topic: str, partition: int) -> int:
     """Applies to ``store`` what its changelog holds beyond it; returns how many records that were.
 
     To be called after the partition's producer has fenced older owners: nothing is being written then.
     """
     consumer = log_consumer(settings)
+    applied = 0
     try:
-        low, high = watermarks(consumer, topic, partition)
-        if not low <= store.position <= high:
-            log.warning(
-                "store is not of this changelog and starts from nothing",
-                topic=topic, partition=partition, position=store.position, first=low, next=high,
-            )  # fmt: skip
+        while True:
+            began = time.time()
+            applied += _catch_up(store, consumer, TopicPartition(topic, partition), began)
+            if not store.stale:
+                break
+            log.warning("restoring took so long that it starts from nothing", topic=topic, partition=partition)
             store.wipe()
-        position, applied = max(store.position, low), 0
-        consumer.assign([TopicPartition(topic, partition, position)])
-        while position < high:
-            changes: dict[bytes, bytes | None] = {}
-            for message in consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS):
-                error = message.error()
-                offset = message.offset() or 0
-                if error is None:
-                    changes[message.key() or b""] = message.value()
-                    position = offset + 1
-                    applied += 1
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    position = max(position, offset)
-                elif error.code() not in _BROKER_AWAY:
-                    raise KafkaException(error)
-            if changes:
-                store.write(changes, position)
-        store.write({}, position)
+        store.write({}, store.position, began)
         if applied >= _BATCH_RECORDS:
             store.flush()  # or the next restart would restore them again
         return applied
     finally:
         consumer.close()
+
+
+def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: float) -> int:
+    low, high = watermarks(consumer, place.topic, place.partition)
+    if not low <= store.position <= high:
+        log.warning(
+            "store is not of this changelog and starts from nothing",
+            topic=place.topic, partition=place.partition, position=store.position, first=low, next=high,
+        )  # fmt: skip
+        store.wipe()
+    # Until all is read the store is as old as it was: a tombstone may stand among what is left, and go.
+    as_of = began if store.as_of is None else store.as_of
+    position, applied = max(store.position, low), 0
+    consumer.assign([TopicPartition(place.topic, place.partition, position)])
+    while position < high:
+        changes: dict[bytes, bytes | None] = {}
+        for message in consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS):
+            error = message.error()
+            offset = message.offset() or 0
+            if error is None:
+                changes[message.key() or b""] = message.value()
+                position = offset + 1
+                applied += 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                position = max(position, offset)
+            elif not passes(error):
+                raise KafkaException(error)
+        if changes:
+            store.write(changes, position, as_of)
+    store.write({}, position, as_of)
+    return applied

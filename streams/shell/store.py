@@ -27,7 +27,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 """Of what this module itself keeps; a store of another one is thrown away and restored."""
 STALE_SECONDS_MAX: Final = 12 * 3600
 """Half of the changelog's ``delete.retention.ms``: an older store could have missed tombstones."""
@@ -64,6 +64,7 @@ class _Pending:
 
     def __init__(self, changes: Mapping[bytes, bytes | None]) -> None:
         self.changes = changes
+        self.made_at = time.time()
 
     @cached_property
     def sorted_keys(self) -> list[bytes]:
@@ -97,8 +98,7 @@ class Store:
         self._open()
         shutil.rmtree(self._gone, ignore_errors=True)
         local = self._local()
-        age_seconds = time.time() - local.get("written_at", 0)
-        if local and (local.get("layout") != LAYOUT_VERSION or not 0 <= age_seconds <= STALE_SECONDS_MAX):
+        if local and (local.get("layout") != LAYOUT_VERSION or self.stale):
             self.wipe()
 
     def _open(self) -> None:
@@ -126,6 +126,17 @@ class Store:
     def position(self) -> int:
         """The changelog offset up to which (exclusive) everything is in the store."""
         return int(self._local().get("position", 0))
+
+    @property
+    def as_of(self) -> float | None:
+        """When (epoch seconds) nobody had written more to the changelog than the store holds; None while it is new."""
+        moment: float | None = self._local().get("as_of")
+        return moment
+
+    @property
+    def stale(self) -> bool:
+        """Whether tombstones that the store has not seen may have gone from its changelog."""
+        return self.as_of is not None and not 0 <= time.time() - self.as_of <= STALE_SECONDS_MAX
 
     def get(self, key: bytes) -> bytes | None:
         """The newest value of ``key``, committed or on its way there."""
@@ -190,7 +201,9 @@ class Store:
 
     def written(self, position: int) -> None:
         """Writes the oldest changes on their way, now that they are committed; ``position`` as the property."""
-        self.write(self._pending[0].changes, position)
+        # As of when they were made, which is before they were sent: this process may have been stopped since, for as
+        # long as it takes others to go on and their tombstones to go.
+        self.write(self._pending[0].changes, position, self._pending[0].made_at)
         self._pending.popleft()
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
@@ -200,15 +213,15 @@ class Store:
         self._flushed_at = time.monotonic()
         self._db.flush(wait=False)
 
-    def write(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
-        """One WriteBatch: the changes and the changelog position."""
+    def write(self, changes: Mapping[bytes, bytes | None], position: int, as_of: float) -> None:
+        """One WriteBatch: the changes, and ``position`` and ``as_of`` as the properties."""
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        local = {"layout": LAYOUT_VERSION, "position": position, "written_at": time.time()}
+        local = {"layout": LAYOUT_VERSION, "position": position, "as_of": as_of}
         batch.put(_LOCAL, json.dumps(local).encode())
         self._db.write(batch)
 

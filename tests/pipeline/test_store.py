@@ -68,7 +68,7 @@ def test_a_small_cache_forgets_nothing_that_is_on_its_way(tmp_path: Path, monkey
 def test_a_scan_is_of_what_is_committed(tmp_path: Path) -> None:
     """Pairs come by prefix, in order, from where the last page ended; never while steps are on their way."""
     store = Store(tmp_path / "s")
-    store.write({b"w1": b"a", b"w2": b"b", b"w3": b"c", b"x": b"d"}, 1)
+    store.write({b"w1": b"a", b"w2": b"b", b"w3": b"c", b"x": b"d"}, 1, time.time())
     assert store.scan(b"w", 2) == [(b"w1", b"a"), (b"w2", b"b")]
     assert store.scan(b"w", 2, after=b"w2") == [(b"w3", b"c")]
     store.apply({b"w4": b"e"})
@@ -80,7 +80,7 @@ def test_a_scan_is_of_what_is_committed(tmp_path: Path) -> None:
 def test_a_range_sees_what_is_on_its_way(tmp_path: Path) -> None:
     """A range holds committed pairs and newer changes, deletions too, in key order, its end left out."""
     store = Store(tmp_path / "s")
-    store.write({b"v1": b"a", b"v2": b"b", b"v3": b"c", b"v5": b"e", b"w": b"f"}, 1)
+    store.write({b"v1": b"a", b"v2": b"b", b"v3": b"c", b"v5": b"e", b"w": b"f"}, 1, time.time())
     assert store.between(b"v2", b"v5") == [(b"v2", b"b"), (b"v3", b"c")]
     store.apply({b"v2": None, b"v4": b"old", b"v0": b"before"})
     store.apply({b"v4": b"new", b"v5": b"at the end"})
@@ -142,19 +142,35 @@ def test_a_range_misses_nothing_that_is_written_meanwhile(tmp_path: Path) -> Non
         store.close()
 
 
+def test_a_store_is_as_old_as_the_steps_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late a step is written: a stopped process may have missed what others did since it was sent."""
+    store = Store(tmp_path / "s")
+    assert (store.as_of, store.stale) == (None, False)
+    now = time.time()
+    store.apply({b"a": b"1"})
+    monkeypatch.setattr(time, "time", lambda: now + 86_400)
+    store.apply({b"b": b"1"})
+    store.written(5)
+    assert store.stale
+    assert store.as_of == pytest.approx(now, abs=60)
+    store.written(6)
+    assert (store.as_of, store.stale) == (now + 86_400, False)
+    store.close()
+
+
 @pytest.mark.parametrize(
     "local",
     [
-        {"layout": module.LAYOUT_VERSION + 1, "position": 5, "written_at": time.time()},
-        {"layout": module.LAYOUT_VERSION, "position": 5, "written_at": time.time() - module.STALE_SECONDS_MAX - 60},
-        {"layout": module.LAYOUT_VERSION, "position": 5, "written_at": time.time() + 3600},
+        {"layout": module.LAYOUT_VERSION + 1, "position": 5, "as_of": time.time()},
+        {"layout": module.LAYOUT_VERSION, "position": 5, "as_of": time.time() - module.STALE_SECONDS_MAX - 60},
+        {"layout": module.LAYOUT_VERSION, "position": 5, "as_of": time.time() + 3600},
     ],
     ids=["another layout", "too old", "from the future"],
 )
 def test_a_store_that_cannot_serve_starts_from_nothing(tmp_path: Path, local: dict[str, object]) -> None:
     """A store of another layout, or one that may have missed tombstones, is thrown away."""
     store = Store(tmp_path / "s")
-    store.write({b"a": b"1"}, 5)
+    store.write({b"a": b"1"}, 5, time.time())
     store._db.put(b"~local", json.dumps(local).encode())
     store.close()
     store = Store(tmp_path / "s")

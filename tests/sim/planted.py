@@ -63,13 +63,13 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "changelog restored one record short": Edit(
         "streams.shell.restore",
-        "restore",
+        "_catch_up",
         'changes[message.key() or b""] = message.value()',
         'changes |= {message.key() or b"": message.value()} if offset < high - 2 else {}',
     ),
     "changelog restored from one record too far": Edit(
         "streams.shell.restore",
-        "restore",
+        "_catch_up",
         "position, applied = max(store.position, low), 0",
         "position, applied = max(store.position + 1, low), 0",
     ),
@@ -120,8 +120,8 @@ BUGS: Final[dict[str, Edit]] = {
     "an old store is trusted": Edit(
         "streams.shell.store",
         "Store.__init__",
-        "not 0 <= age_seconds <= STALE_SECONDS_MAX",
-        "False",
+        "or self.stale",
+        "or False",
     ),
     # Where inputs are read from.
     "seek one too far": Edit(
@@ -182,8 +182,8 @@ BUGS: Final[dict[str, Edit]] = {
     "a step is off the way before it is on the disk": Edit(
         "streams.shell.store",
         "Store.written",
-        "self.write(self._pending[0].changes, position)\n    self._pending.popleft()",
-        "self.write(self._pending.popleft().changes, position)",
+        "self.write(self._pending[0].changes, position, self._pending[0].made_at)\n    self._pending.popleft()",
+        "at = self._pending[0].made_at; self.write(self._pending.popleft().changes, position, at)",
     ),
     # The sink.
     "a sink that reads uncommitted": Edit(

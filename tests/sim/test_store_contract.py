@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -195,7 +196,12 @@ def test_a_store_is_opened_by_one(machine: Machine) -> None:
     with pytest.raises(Exception, match="lock hold by current process"):
         Store(machine.folder())
     store.close()
-    for call in (store.close, lambda: store.get(b"a"), lambda: store.between(b"a", b"b"), lambda: store.write({}, 1)):
+    for call in (
+        store.close,
+        lambda: store.get(b"a"),
+        lambda: store.between(b"a", b"b"),
+        lambda: store.write({}, 1, time.time()),
+    ):
         with pytest.raises(Exception, match="already closed"):
             call()
     Store(machine.folder()).close()
@@ -204,12 +210,12 @@ def test_a_store_is_opened_by_one(machine: Machine) -> None:
 def test_an_iterator_sees_what_was_there_when_it_was_made(machine: Machine) -> None:
     """What is written while pairs are being read is not among them."""
     store = Store(machine.folder())
-    store.write({b"a": b"1", b"b": b"2"}, 1)
+    store.write({b"a": b"1", b"b": b"2"}, 1, time.time())
     names: Any = module
     options = names.ReadOptions()
     options.set_iterate_upper_bound(b"z")
     pairs = store._db.items(from_key=b"a", read_opt=options)
-    store.write({b"a": None, b"b": b"3", b"c": b"4"}, 2)
+    store.write({b"a": None, b"b": b"3", b"c": b"4"}, 2, time.time())
     assert list(pairs) == [(b"a", b"1"), (b"b", b"2")]
     del pairs
     store.close()
@@ -218,7 +224,7 @@ def test_an_iterator_sees_what_was_there_when_it_was_made(machine: Machine) -> N
 def test_closing_rocksdb_flushes_it(machine: Machine) -> None:
     """Also where nobody asked for a flush, nothing is lost by closing."""
     store = Store(machine.folder())
-    store.write({b"a": b"1"}, 3)
+    store.write({b"a": b"1"}, 3, time.time())
     store._db.close()
     store = Store(machine.folder())
     assert (store.get(b"a"), store.position) == (b"1", 3)
@@ -280,7 +286,7 @@ def test_who_dies_between_two_steps_writes_nothing_more(fake: FakeMachine, label
     fake.killed_at(label, go_on)
     before = fake.disks.contents("/worker/s")
     calls: list[Callable[[], object]] = [
-        lambda: store.write({b"late": b"1"}, 9),
+        lambda: store.write({b"late": b"1"}, 9, time.time()),
         store.close,
         lambda: store.get(b"never asked"),
     ]
