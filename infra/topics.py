@@ -1,7 +1,7 @@
 """The registry of topics, and their creation and checking on a broker (SPEC, section 1)."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -16,7 +16,8 @@ Cleanup = Literal["delete", "compact", "compact,delete"]
 Result = TypeVar("Result")
 
 _DAY_MS = 86_400_000
-_LONG_MAX = str(2**63 - 1)
+LONG_MAX = str(2**63 - 1)
+"""What Kafka takes for no bound."""
 _MIB = 1024 * 1024
 _SEGMENT_BYTES_COMPACTED = 64 * _MIB
 _SEGMENT_BYTES_CHANGELOG = 8 * _MIB
@@ -59,12 +60,12 @@ class TopicSpec:
         if restating or self.direction != "in":
             # What follows from a record carries its timestamp. Were it refused because the clock of the broker that
             # stamped the record runs ahead (an hour is Kafka's default), the partition would stand still.
-            options["message.timestamp.after.max.ms"] = _LONG_MAX
+            options["message.timestamp.after.max.ms"] = LONG_MAX
         if restating:
             options |= {
                 "retention.ms": "-1",
-                "segment.ms": _LONG_MAX,
-                "message.timestamp.before.max.ms": _LONG_MAX,
+                "segment.ms": LONG_MAX,
+                "message.timestamp.before.max.ms": LONG_MAX,
             }
         elif self.retention_days is not None:
             options["retention.ms"] = str(self.retention_days * _DAY_MS)
@@ -199,7 +200,7 @@ def topic_ids(settings: Settings, names: Iterable[str]) -> dict[str, str]:
     full = {settings.topic(name): name for name in names}
     admin = admin_client(settings)  # held until it has answered
     described = admin.describe_topics(TopicCollection(list(full)), request_timeout=_TIMEOUT_SECONDS)
-    return {full[topic]: str(_result(future).topic_id) for topic, future in described.items()}
+    return {full[topic]: str(answer_of(future).topic_id) for topic, future in described.items()}
 
 
 def delete_topics(settings: Settings) -> None:
@@ -208,15 +209,23 @@ def delete_topics(settings: Settings) -> None:
     Raises:
         BrokerAwayError: the broker cannot be reached, or refuses.
     """
-    admin = admin_client(settings)
-    existing = _partition_counts(admin)
-    names = {settings.topic(name) for name in (*(spec.name for spec in TOPICS), RESTORING)} & existing.keys()
+    known = {settings.topic(name) for name in (*(spec.name for spec in TOPICS), RESTORING)}
+    remove_topics(settings, known & existing_topics(settings).keys())
+
+
+def remove_topics(settings: Settings, names: Collection[str]) -> None:
+    """Deletes topics by their full names, and returns once they are gone.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached, or refuses.
+    """
     if not names:
         return
+    admin = admin_client(settings)
     _wait_all(admin.delete_topics(sorted(names)), KafkaError.UNKNOWN_TOPIC_OR_PART)
     # The broker's metadata show them a moment longer.
     deadline = time.monotonic() + _LEADER_SECONDS_MAX
-    while names & _partition_counts(admin).keys():
+    while set(names) & _partition_counts(admin).keys():
         if time.monotonic() > deadline:
             raise BrokerAwayError(f"topic {min(names)}: not gone after {_LEADER_SECONDS_MAX:.0f} s")
         time.sleep(_POLL_SECONDS)
@@ -245,7 +254,7 @@ def _check(admin: AdminClient, settings: Settings, specs: dict[str, TopicSpec], 
         return
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in specs]
     for resource, future in admin.describe_configs(resources, request_timeout=_TIMEOUT_SECONDS).items():
-        found = {entry.name: entry.value for entry in _result(future).values()}
+        found = {entry.name: entry.value for entry in answer_of(future).values()}
         wanted = specs[resource.name].config(restating=settings.restating)
         for option in _CHECKED:
             if _as_set(found[option]) != _as_set(wanted[option]):
@@ -259,7 +268,12 @@ def _as_set(value: str) -> set[str]:
     return set(value.split(","))
 
 
-def _result(future: "Future[Result]") -> Result:
+def answer_of(future: "Future[Result]") -> Result:
+    """What the broker answers to an admin client.
+
+    Raises:
+        BrokerAwayError: it refuses, or does not answer.
+    """
     try:
         return future.result()
     except KafkaException as error:

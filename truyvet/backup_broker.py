@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     IsolationLevel,
-    KafkaException,
     TopicPartition,
 )
 from confluent_kafka.admin import (
@@ -22,7 +20,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from infra.topics import TOPICS, BrokerAwayError, admin_client, existing_topics, topic_ids
+from infra.topics import TOPICS, BrokerAwayError, admin_client, answer_of, existing_topics, topic_ids
 from truyvet.backup_files import BackupError, PartitionCopy, TopicCopy
 from truyvet.config import Settings
 
@@ -30,7 +28,6 @@ Place = tuple[str, int]
 """Topic (without prefix) and partition."""
 Ends = dict[Place, int]
 Groups = dict[str, dict[str, dict[int, int]]]
-Result = TypeVar("Result")
 
 NAMES: Final = tuple(spec.name for spec in TOPICS)
 INPUTS: Final = tuple(spec.name for spec in TOPICS if spec.direction == "in")
@@ -82,7 +79,7 @@ class Broker:
         given = {
             resource.name: {
                 entry.name: entry.value
-                for entry in _result(future).values()
+                for entry in answer_of(future).values()
                 if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
             }
             for resource, future in self._admin.describe_configs(resources, request_timeout=_ASK_SECONDS).items()
@@ -127,7 +124,7 @@ class Broker:
             )
             found = {(tp.topic, tp.partition): future for tp, future in futures.items()}
             try:
-                return {place: _result(found[tp.topic, tp.partition]).offset for place, tp in asked.items()}
+                return {place: answer_of(found[tp.topic, tp.partition]).offset for place, tp in asked.items()}
             except BrokerAwayError:
                 # A new topic has no leader for a moment, and a changed one another.
                 if time.monotonic() > deadline:
@@ -138,10 +135,10 @@ class Broker:
         """Committed offsets of every consumer group on these topics, none beyond ``ends``."""
         known = {self._settings.topic(name): name for name in NAMES}
         groups: Groups = {}
-        for listing in _result(self._admin.list_consumer_groups(request_timeout=_ASK_SECONDS)).valid:
+        for listing in answer_of(self._admin.list_consumer_groups(request_timeout=_ASK_SECONDS)).valid:
             request = [ConsumerGroupTopicPartitions(listing.group_id)]
             [future] = self._admin.list_consumer_group_offsets(request, request_timeout=_ASK_SECONDS).values()
-            for one in _result(future).topic_partitions:
+            for one in answer_of(future).topic_partitions:
                 if one.topic in known and one.offset >= 0:
                     name = known[one.topic]
                     topics = groups.setdefault(listing.group_id, {})
@@ -158,19 +155,19 @@ class Broker:
             ]
             request = [ConsumerGroupTopicPartitions(group, offsets)]
             [future] = self._admin.alter_consumer_group_offsets(request, request_timeout=_ASK_SECONDS).values()
-            for one in _result(future).topic_partitions:
+            for one in answer_of(future).topic_partitions:
                 if one.error is not None:
                     raise BackupError(f"group {group}: its offsets cannot be set: {one.error.str()}")
 
     def members(self, groups: Iterable[str]) -> list[str]:
         """Those of the groups that somebody is a member of."""
         wanted = set(groups)
-        listed = _result(self._admin.list_consumer_groups(request_timeout=_ASK_SECONDS)).valid
+        listed = answer_of(self._admin.list_consumer_groups(request_timeout=_ASK_SECONDS)).valid
         there = [listing.group_id for listing in listed if listing.group_id in wanted]
         if not there:
             return []
         described = self._admin.describe_consumer_groups(there, request_timeout=_ASK_SECONDS)
-        return sorted(group for group, future in described.items() if _result(future).members)
+        return sorted(group for group, future in described.items() if answer_of(future).members)
 
     def create(self, topics: Mapping[str, tuple[int, dict[str, str]]]) -> None:
         """Creates topics (full name to partitions and settings)."""
@@ -179,18 +176,7 @@ class Broker:
             for name, (count, config) in topics.items()
         ]
         for future in self._admin.create_topics(new, operation_timeout=_ASK_SECONDS).values():
-            _result(future)
-
-    def delete(self, names: Collection[str]) -> None:
-        """Deletes topics by their full names, and returns once they are gone."""
-        if names:
-            for future in self._admin.delete_topics(sorted(names), operation_timeout=_ASK_SECONDS).values():
-                _result(future)
-        deadline = time.monotonic() + _PASSING_SECONDS_MAX
-        while set(names) & existing_topics(self._settings).keys():
-            if time.monotonic() > deadline:
-                raise BrokerAwayError(f"topic {min(names)}: not gone after {_PASSING_SECONDS_MAX:.0f} s")
-            time.sleep(_POLL_SECONDS)
+            answer_of(future)
 
     def configure(self, topics: Mapping[str, Mapping[str, str | None]]) -> None:
         """Gives topics (without prefix) settings; None takes one back."""
@@ -207,18 +193,11 @@ class Broker:
             full = self._settings.topic(name)
             resources.append(ConfigResource(ResourceType.TOPIC, full, incremental_configs=entries))
         for future in self._admin.incremental_alter_configs(resources, request_timeout=_ASK_SECONDS).values():
-            _result(future)
+            answer_of(future)
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Makes a partition (full name) begin at ``before``."""
         [future] = self._admin.delete_records(
             [TopicPartition(topic, partition, before)], request_timeout=_ASK_SECONDS
         ).values()
-        _result(future)
-
-
-def _result(future: "Future[Result]") -> Result:
-    try:
-        return future.result()
-    except KafkaException as error:
-        raise BrokerAwayError(f"the broker refused: {error.args[0].str()}") from error
+        answer_of(future)

@@ -16,7 +16,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from infra.processes import ProcessError
-from infra.topics import RESTORING, durability, existing_topics
+from infra.topics import LONG_MAX, RESTORING, durability, existing_topics, remove_topics
 from sinks.backends import StorageError
 from truyvet.backup_broker import NAMES, Broker, Place
 from truyvet.backup_clickhouse import occupied, unpack
@@ -35,15 +35,14 @@ from truyvet.terminal import Teller
 
 _WRITERS: Final = 4
 _TELL_SECONDS: Final = 2.0
-_LONG_MAX: Final = str(2**63 - 1)
 _WHILE_RESTORING: Final = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
     "retention.bytes": "-1",
     "max.message.bytes": str(RECORD_BYTES_MAX),
     "message.timestamp.type": "CreateTime",
-    "message.timestamp.before.max.ms": _LONG_MAX,
-    "message.timestamp.after.max.ms": _LONG_MAX,
+    "message.timestamp.before.max.ms": LONG_MAX,
+    "message.timestamp.after.max.ms": LONG_MAX,
 }
 """Timestamps stay as they were, and nothing goes before all is there."""
 
@@ -116,7 +115,7 @@ def restore(settings: Settings, root: Path, tell: Teller, *, again: bool = False
     _require_room(settings, broker, point, again=again)
     if not keep_clickhouse:
         _require_no_database(settings)
-    _delete_rest(settings, broker)
+    _delete_rest(settings)
     broker.create({settings.topic(RESTORING): (1, {})})
     broker.create(
         {
@@ -134,7 +133,7 @@ def restore(settings: Settings, root: Path, tell: Teller, *, again: bool = False
             settings.embedded_dir.rmdir()
         draft.rename(settings.embedded_dir)
     broker.configure({name: _afterwards(topic.config) for name, topic in manifest.topics.items()})
-    broker.delete([settings.topic(RESTORING)])
+    remove_topics(settings, [settings.topic(RESTORING)])
     database = "" if archive is None else ", and the embedded database with them"
     return f"restored as of {point.at}: {count} records at their own offsets{database}"
 
@@ -188,11 +187,11 @@ def _require_no_database(settings: Settings) -> None:
             )
 
 
-def _delete_rest(settings: Settings, broker: Broker) -> None:
+def _delete_rest(settings: Settings) -> None:
     """Deletes what an interrupted restore has made: its mark last, so that this can be interrupted too."""
     there = existing_topics(settings).keys()
-    broker.delete(there & {settings.topic(name) for name in NAMES})
-    broker.delete(there & {settings.topic(RESTORING)})
+    remove_topics(settings, there & {settings.topic(name) for name in NAMES})
+    remove_topics(settings, there & {settings.topic(RESTORING)})
 
 
 def _created(config: dict[str, str], settings: Settings) -> dict[str, str]:

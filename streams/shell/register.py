@@ -17,7 +17,7 @@ from streams.core.directory import Directory
 from streams.core.inbound import AreaList, BadEvent
 from streams.core.person import VENUES
 from streams.shell.register_copy import Copied, RegisterCopy
-from streams.shell.restore import all_watermarks, log_consumer
+from streams.shell.restore import all_watermarks, log_consumer, passes
 from truyvet import logs
 from truyvet.config import Settings
 from truyvet.metrics import REGISTER_VENUES
@@ -165,7 +165,7 @@ class Register:
                 positions[partition] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 positions[partition] = offset
-            elif not error.retriable() and error.code() not in _PASSING:
+            elif not passes(error):
                 raise KafkaException(error)
         if not positions:
             return
@@ -189,6 +189,3 @@ class Register:
             return set()  # the person room of that partition writes its reject
         self.newest_ms = max(self.newest_ms, message.timestamp()[1])
         return self.directory.put(event)
-
-
-_PASSING: Final = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)

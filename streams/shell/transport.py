@@ -136,7 +136,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         for tp, delivered in self._delivered.items():
             # What was fetched in an assignment before it was sought there was dropped: its position says nothing.
             if tp in assigned and self._assignments[tp] is current:
-                state = consumer._subscription.subscription.assignment.state_value(tp)
+                state = current.state_value(tp)
                 if state is not None and state.has_valid_position:
                     read_to[tp] = (delivered, max(delivered, state.position))
         return read_to
