@@ -11,18 +11,13 @@ them are the only ones between objects, and a hostile value can neither shift no
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from streams.core.categories import CATEGORIES
 from streams.core.inbound import (
-    CAPACITY_MAX,
-    CODES_MAX,
     DEPTH_MAX,
-    LAT_MAX,
-    LON_MAX,
-    NAME_CHARACTERS_MAX,
     VALUE_BYTES_MAX,
     AreaList,
     BadEvent,
@@ -30,7 +25,6 @@ from streams.core.inbound import (
     ErasureIn,
     ScanIn,
     VenueIn,
-    VenueStatus,
 )
 from streams.core.judge import (
     ID_TEXT,
@@ -63,27 +57,9 @@ _ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _PERSON_BYTES: Final = b"0123456789abcdef"
 
 
-class _VenueText(msgspec.Struct, gc=False):
-    """A venue as it stands on the wire, with what msgspec can check by itself."""
-
-    venue_id: str
-    name: Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
-    category: str
-    province_code: str
-    district_code: str
-    ward_code: str
-    lat: Annotated[float, msgspec.Meta(ge=-LAT_MAX, le=LAT_MAX)]
-    lon: Annotated[float, msgspec.Meta(ge=-LON_MAX, le=LON_MAX)]
-    registered_at: str
-    status: VenueStatus
-    capacity: Annotated[int, msgspec.Meta(ge=0, le=CAPACITY_MAX)] | None = None
-    dwell_minutes: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    codes: Annotated[tuple[str, ...], msgspec.Meta(max_length=CODES_MAX)] | None = None
-
-
 _SCANS: Final = msgspec.json.Decoder(list[ScanIn])
 _SCAN: Final = msgspec.json.Decoder(ScanIn)
-_VENUE: Final = msgspec.json.Decoder(_VenueText)
+_VENUE: Final = msgspec.json.Decoder(VenueIn)
 
 
 def decode_scans(values: Sequence[bytes | None]) -> list[ScanIn | BadEvent]:
@@ -101,7 +77,7 @@ def decode_scan(value: bytes | None) -> ScanIn | BadEvent:
         return judge_scan(value)
     try:
         scan = _SCAN.decode(value)
-        scan.occurred_ms = _milliseconds(scan)
+        scan.occurred_ms = _milliseconds(scan.occurred_ms)
     except (msgspec.DecodeError, ValueError):
         return judge_scan(value)
     if ID_TEXT.fullmatch(scan.scan_id) and ID_TEXT.fullmatch(scan.venue_id) and PERSON_TEXT.fullmatch(scan.person_id):
@@ -114,25 +90,15 @@ def decode_venue(value: bytes | None, areas: AreaList) -> VenueIn | BadEvent:
     if value is None or not _plain(value):
         return judge_venue(value, areas)
     try:
-        text = _VENUE.decode(value)
-        venue = VenueIn(
-            text.venue_id,
-            text.name,
-            text.category,
-            text.province_code,
-            text.district_code,
-            text.ward_code,
-            text.lat,
-            text.lon,
-            text.capacity,
-            parse_ms(text.registered_at),
-            text.status,
-            text.dwell_minutes,
-            text.codes or (),
-        )
+        venue = _VENUE.decode(value)
+        venue.registered_ms = _milliseconds(venue.registered_ms)
     except (msgspec.DecodeError, ValueError):
         return judge_venue(value, areas)
-    known = venue.category in CATEGORIES and all(map(ID_TEXT.fullmatch, (venue.venue_id, *venue.codes)))
+    if venue.codes is None:
+        venue.codes = ()
+    known = (
+        venue.category in CATEGORIES and ID_TEXT.fullmatch(venue.venue_id) and all(map(ID_TEXT.fullmatch, venue.codes))
+    )
     # An area code that is no code at all is in no list either; only the words for it would differ.
     return venue if known and venue_contradiction(venue, areas) is None else judge_venue(value, areas)
 
@@ -162,8 +128,8 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-def _milliseconds(scan: ScanIn) -> int:
-    return parse_ms(scan.occurred_ms)  # type: ignore[arg-type]  # a text until now, see inbound.py
+def _milliseconds(written: int) -> int:
+    return parse_ms(written)  # type: ignore[arg-type]  # a text until now, see inbound.py
 
 
 def _decode_run(run: Sequence[bytes | None]) -> list[ScanIn] | None:

@@ -8,13 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
 
 import msgspec
 
-if TYPE_CHECKING:
-    _Instant = int
-else:
-    # The decoder puts the time's text here, and decode.py overwrites it with milliseconds before anyone
-    # sees the scan: a second object per scan would cost more than all the other checks.
-    _Instant = str
-
 VALUE_BYTES_MAX: Final = 65_536
 DEPTH_MAX: Final = 64
 """Arrays and objects open at once; the event's own object is the first."""
@@ -41,6 +34,16 @@ Source = Literal[
 ]
 VenueStatus = Literal["active", "closed"]
 CaseStatus = Literal["confirmed", "withdrawn"]
+
+
+if TYPE_CHECKING:
+    _Instant = int
+    _Codes = tuple[str, ...]
+else:
+    # The decoder puts the time's text here, and decode.py overwrites it with milliseconds before anyone sees the
+    # event: a second object for each would cost more than all the other checks. Codes that are null it makes none.
+    _Instant = str
+    _Codes = Annotated[tuple[str, ...], msgspec.Meta(max_length=CODES_MAX)] | None
 
 
 class AreaList(Protocol):
@@ -71,19 +74,19 @@ class VenueIn(msgspec.Struct, gc=False):
     """One version of a venue."""
 
     venue_id: str
-    name: str
+    name: Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
     category: str
     province_code: str
     district_code: str
     ward_code: str
-    lat: float
-    lon: float
-    capacity: int | None
-    registered_ms: int
+    lat: Annotated[float, msgspec.Meta(ge=-LAT_MAX, le=LAT_MAX)]
+    lon: Annotated[float, msgspec.Meta(ge=-LON_MAX, le=LON_MAX)]
+    registered_ms: _Instant = msgspec.field(name="registered_at")
     status: VenueStatus
-    dwell_minutes: int | None
+    capacity: Annotated[int, msgspec.Meta(ge=0, le=CAPACITY_MAX)] | None = None
+    dwell_minutes: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """The venue's own; None leaves it to the category."""
-    codes: tuple[str, ...]
+    codes: _Codes = ()
 
 
 class CaseIn(msgspec.Struct, gc=False):

@@ -29,27 +29,47 @@ _BUCKET_MS: Final = 15 * MINUTE_MS
 _MEMO_ENTRIES_MAX: Final = 65_536
 """A hostile stream of ever new texts must not grow the memos without bound."""
 
-_MINUTE_TEXT: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3]):([0-5][0-9])")
+_DAY_TEXT: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
+_CLOCK_MS: Final = {
+    f"T{hour:02}:{minute:02}": hour * HOUR_MS + minute * MINUTE_MS for hour in range(24) for minute in range(60)
+}
+_SHAPE: Final = "must be an RFC 3339 time, capital T between date and time"
 _REST_TEXT: Final = re.compile(r":([0-5][0-9])(?:\.([0-9]+))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))")
 
 
-class _Minutes(dict[str, int]):
-    """``2021-10-14T08:15`` to the epoch milliseconds it would be in UTC."""
+class _Days(dict[str, int]):
+    """``2021-10-14`` to the epoch milliseconds at which it would begin in UTC: at most the days of 130 years."""
 
     def __missing__(self, text: str) -> int:
-        match = _MINUTE_TEXT.fullmatch(text)
+        match = _DAY_TEXT.fullmatch(text)
         if match is None:
-            raise ValueError("must be an RFC 3339 time, capital T between date and time")
-        year, month, day, hour, minute = map(int, match.groups())
+            raise ValueError(_SHAPE)
+        year, month, day = map(int, match.groups())
         if not _YEAR_FIRST <= year <= _YEAR_LAST:
             raise ValueError("must be of the years 1970 to 2099")
         try:
             days = date(year, month, day).toordinal() - _EPOCH_ORDINAL
         except ValueError:
             raise ValueError("must be a day that the calendar has") from None
+        self[text] = result = days * DAY_MS
+        return result
+
+
+_DAYS: Final = _Days()
+
+
+class _Minutes(dict[str, int]):
+    """``2021-10-14T08:15`` to the epoch milliseconds it would be in UTC."""
+
+    def __missing__(self, text: str) -> int:
+        clock_ms = _CLOCK_MS.get(text[10:])
+        if clock_ms is None:
+            raise ValueError(_SHAPE)
+        # When venues were registered lies years apart: few share a minute, but many a day.
+        result = _DAYS[text[:10]] + clock_ms
         if len(self) >= _MEMO_ENTRIES_MAX:
             self.clear()
-        self[text] = result = days * DAY_MS + hour * HOUR_MS + minute * MINUTE_MS
+        self[text] = result
         return result
 
 

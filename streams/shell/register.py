@@ -53,7 +53,8 @@ class Register:
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._thread = threading.Thread(target=self._read, name="register", daemon=True)
-        self._failed: BaseException | None = None
+        self.failed: BaseException | None = None
+        """Why the reader has ended, where it was not told to."""
 
     def start(self, on_change: Callable[[], None], copy: RegisterCopy | None = None) -> None:
         """Starts reading, from where ``copy`` ends; its file is kept up to date.
@@ -94,13 +95,13 @@ class Register:
         with self._moved:
             self._moved.wait_for(
                 lambda: (
-                    self._failed is not None
+                    self.failed is not None
                     or self._stopping.is_set()
                     or all(self._positions.get(partition, 0) >= target for partition, target in targets.items())
                 )
             )
-            if self._failed is not None:
-                raise RuntimeError("the register's reader has failed") from self._failed
+            if self.failed is not None:
+                raise RuntimeError("the register's reader has failed") from self.failed
 
     def end_offsets(self) -> dict[int, int]:
         """Where the register ends now, by partition; waits for the broker."""
@@ -126,7 +127,7 @@ class Register:
                     self._keep()
         except BaseException as error:
             log.exception("the register cannot be read any further")
-            self._failed = error
+            self.failed = error
             raise
         finally:
             with self._moved:

@@ -14,6 +14,10 @@ from truyvet.config import Settings
 from truyvet.metrics import BROKER_ERRORS
 
 _BATCH_RECORDS: Final = 10_000
+_WRITE_BYTES: Final = 4 * 1024 * 1024
+"""So much is gathered before it is written: where steps were small, the same keys come again and again."""
+_ENTRY_BYTES: Final = 100
+"""About what a change costs beside its value."""
 # confluent's consume() waits its whole time-out, and a fetch that waits delays the end of the partition.
 _CONSUME_SECONDS: Final = 0.01
 _FETCH_WAIT_MS: Final = 10
@@ -126,27 +130,24 @@ def passes(error: KafkaError) -> bool:
     return bool(error.retriable()) or error.code() in _BROKER_AWAY
 
 
-def restore(store: Store, settings: Settings, topic: str, partition: int) -> int:
+def restore(store: Store, consumer: Consumer, topic: str, partition: int) -> int:
     """Applies to ``store`` what its changelog holds beyond it; returns how many records that were.
 
-    To be called after the partition's producer has fenced older owners: nothing is being written then.
+    ``consumer`` is a ``log_consumer``, which reads nothing before and after. To be called after the partition's
+    producer has fenced older owners: nothing is being written then.
     """
-    consumer = log_consumer(settings)
     applied = 0
-    try:
-        while True:
-            began = time.time()
-            applied += _catch_up(store, consumer, TopicPartition(topic, partition), began)
-            if not store.stale:
-                break
-            log.warning("restoring took so long that it starts from nothing", topic=topic, partition=partition)
-            store.wipe()
-        store.write({}, store.position, began)
-        if applied >= _BATCH_RECORDS:
-            store.flush()  # or the next restart would restore them again
-        return applied
-    finally:
-        consumer.close()
+    while True:
+        began = time.time()
+        applied += _catch_up(store, consumer, TopicPartition(topic, partition), began)
+        if not store.stale:
+            break
+        log.warning("restoring took so long that it starts from nothing", topic=topic, partition=partition)
+        store.wipe()
+    store.write({}, store.position, began)
+    if applied >= _BATCH_RECORDS:
+        store.flush()  # or the next restart would restore them again
+    return applied
 
 
 def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: float) -> int:
@@ -161,20 +162,24 @@ def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: fl
     as_of = began if store.as_of is None else store.as_of
     position, applied = max(store.position, low), 0
     consumer.assign([TopicPartition(place.topic, place.partition, position)])
+    changes: dict[bytes, bytes | None] = {}
+    size_bytes = 0
     while position < high:
-        changes: dict[bytes, bytes | None] = {}
         for message in consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS):
             error = message.error()
             offset = message.offset() or 0
             if error is None:
-                changes[message.key() or b""] = message.value()
+                changes[message.key() or b""] = value = message.value()
+                size_bytes += len(value or b"") + _ENTRY_BYTES
                 position = offset + 1
                 applied += 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 position = max(position, offset)
             elif not passes(error):
                 raise KafkaException(error)
-        if changes:
+        if size_bytes > _WRITE_BYTES:
             store.write(changes, position, as_of)
-    store.write({}, position, as_of)
+            changes, size_bytes = {}, 0
+    consumer.assign([])
+    store.write(changes, position, as_of)
     return applied

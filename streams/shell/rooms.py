@@ -170,7 +170,9 @@ class Rooms:
 
     def _look_at_all(self) -> None:
         for runner in self._runners.values():
-            if runner.name == PERSON_ROOM and runner not in self._to_look:
+            # One that was not sought yet waits for the whole register, and looks at everything then.
+            sought = runner.generation >= 0
+            if sought and runner.name == PERSON_ROOM and runner not in self._to_look:
                 self._to_look.add(runner)
                 self._spawn(self._look(runner, everything=False))
 

@@ -119,7 +119,9 @@ class Runner:
         self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)
         self._directory = directory
         self._store = Store(directory / self.part)
-        restored = restore(self._store, self._settings, self._settings.topic(self._changelog), self.room.partition)
+        changelog = self._settings.topic(self._changelog)
+        self._position_consumer = log_consumer(self._settings)
+        restored = restore(self._store, self._position_consumer, changelog, self.room.partition)
         meta = self._store.get(META)
         stand = migrate.current()
         if meta is not None:
@@ -135,7 +137,6 @@ class Runner:
         self.committed = dict(self.next)
         self.committed_step = self._step
         self._position = self._store.position
-        self._position_consumer = log_consumer(self._settings)
         if stand != migrate.current() and not self._migrate(stand, wanted):
             return False
         self._thread = threading.Thread(target=self._commit_steps, name=f"commit-{self.part}", daemon=True)

@@ -17,6 +17,7 @@ from truyvet.config import Settings
 from truyvet.metrics import BROKER_ERRORS
 
 _CALL_SECONDS: Final = 30.0
+_AT_ONCE_SECONDS: Final = 0.15
 _RETRY_SECONDS: Final = 0.5
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.05
 MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -41,25 +42,34 @@ class TransactionalProducer:
         self._changelog = changelog
         self._partition = partition
         self._name = f"{settings.topic_prefix}{room}-{partition}"
-        self._producer = Producer(
-            settings.librdkafka()
-            | {
-                "transactional.id": self._name,
-                "transaction.timeout.ms": 60_000,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
-                "linger.ms": 500,  # a commit sends at once what is left; until then batches may fill
-                "batch.size": 1_000_000,
-                "batch.num.messages": 100_000,
-                "message.max.bytes": MESSAGE_BYTES_MAX,
-                "queue.buffering.max.messages": 500_000,
-                "delivery.report.only.error": True,
-            }
-        )
+        self._options = settings.librdkafka() | {
+            "transactional.id": self._name,
+            "transaction.timeout.ms": 60_000,
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+            "linger.ms": 500,  # a commit sends at once what is left; until then batches may fill
+            "batch.size": 1_000_000,
+            "batch.num.messages": 100_000,
+            "message.max.bytes": MESSAGE_BYTES_MAX,
+            "queue.buffering.max.messages": 500_000,
+            "delivery.report.only.error": True,
+        }
+        self._producer = self._connected()
+        try:
+            self._producer.init_transactions(_AT_ONCE_SECONDS)
+        except KafkaException as exception:
+            if exception.args[0].code() in {KafkaError.CONCURRENT_TRANSACTIONS, KafkaError._TIMED_OUT}:
+                # Of a transaction that was left open the broker first says that it is being aborted, and the client
+                # asks again only after half a second. A new client asks at once.
+                self._producer = self._connected()
+            self._retry("init_transactions", self._producer.init_transactions)
+
+    def _connected(self) -> Producer:
+        producer = Producer(self._options)
         # With a connection up, the client finds the coordinator at once; else it looks again after half a second.
         with contextlib.suppress(KafkaException):
-            self._producer.list_topics(self._topic(changelog), timeout=_CALL_SECONDS)
-        self._retry("init_transactions", self._producer.init_transactions)
+            producer.list_topics(self._topic(self._changelog), timeout=_CALL_SECONDS)
+        return producer
 
     def _retry(self, what: str, call: Callable[[float], object]) -> None:
         """Calls until it succeeds, as long as the broker merely cannot be reached; says so once."""

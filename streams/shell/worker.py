@@ -180,16 +180,14 @@ class Worker:
         if keep_only_stores_of(self._directory, {name: ids[name] for name in CHANGELOGS}):
             log.warning("the stores are not of these changelogs and start from nothing")
         register.start(rooms.register_changed, RegisterCopy(self._directory / "register", ids[VENUES]))
-        ends = await asyncio.to_thread(register.end_offsets)
-        await asyncio.to_thread(register.wait_until_read, ends)
-        log.info("register is loaded", venues=len(register.directory), read=register.records_read)
-        _tune_garbage_collection()
-        watch = asyncio.create_task(self._watch(app, stopping))
+        # Meanwhile the worker joins its group and opens its partitions; what they do waits for the register.
+        tasks = [asyncio.create_task(_loaded(register)), asyncio.create_task(self._watch(app, register, stopping))]
         if not stopping.is_set():
             await app.start()
             await stopping.wait()
         log.info("worker stops")
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
         await rooms.close()
         try:
             await asyncio.wait_for(app.stop(), _STOP_SECONDS_MAX)
@@ -200,12 +198,14 @@ class Worker:
         log.info("worker has stopped")
         return 1 if app.crashed else 0
 
-    async def _watch(self, app: faust.App, stopping: asyncio.Event) -> None:
-        """Measures once a second; ends the process where Faust itself has crashed."""
+    async def _watch(self, app: faust.App, register: Register, stopping: asyncio.Event) -> None:
+        """Measures once a second; ends the process where Faust itself or the register's reader has failed."""
         assert self._rooms is not None
         committed_before: object = None
         while True:
             await asyncio.sleep(1.0)
+            if register.failed is not None:
+                die("the register's reader has failed")
             self._disk.look()
             self._lag = self._rooms.measure()
             committed = self._rooms.progress()["rooms"], self._rooms.migrated_keys
@@ -258,11 +258,17 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
             time.sleep(1.0)
 
 
-def _tune_garbage_collection() -> None:
-    """Keeps the collector from walking the register and every step: what steps make holds no cycles."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
+async def _loaded(register: Register) -> None:
+    """Says when the register is loaded, and keeps the collector from walking it."""
+    await asyncio.to_thread(lambda: register.wait_until_read(register.end_offsets()))
+    log.info("register is loaded", venues=len(register.directory), read=register.records_read)
     gc.collect()
     gc.freeze()
+
+
+def _tune() -> None:
+    """Few switches between threads, and a collector that seldom looks: what steps make holds no cycles."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
@@ -306,6 +312,7 @@ def run(_: argparse.Namespace) -> int:
     logging.getLogger("faust").setLevel(logging.WARNING)
     directory = claim_directory(settings)
     _share_heap()
+    _tune()
     status = asyncio.run(Worker(settings, directory).run())
     # Threads of libraries that never end must not hold the process.
     logging.shutdown()

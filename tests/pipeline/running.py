@@ -7,6 +7,9 @@ from typing import Any
 from producers.feed import Feed
 from producers.lines import CASES, SCANS, VENUES, read_lines
 from producers.replay import replay
+from producers.simulate.cli import publication_for
+from producers.simulate.generate import generate
+from producers.simulate.totals import DEFAULT_TOTALS
 from sinks.client import open_reader
 from sinks.export import export_tables
 from tests.conftest import SettingsFactory
@@ -45,6 +48,30 @@ def stored_rows(stack: Stack, out: Path) -> Rows:
                 del row["partition"], row["offset"], row["topic"]
         rows[table] = sorted(json.dumps(row, sort_keys=True) for row in found)
     return rows
+
+
+def small_week(directory: Path, *, seed: int, scale: float) -> Path:
+    """A small simulated week, with all that is mixed in, written into ``directory``."""
+    generate(directory, publication_for(DEFAULT_TOTALS, None), seed=seed, scale=scale)
+    return directory
+
+
+def rows_when_undisturbed(stack: Stack, week: Path, out: Path) -> Rows:
+    """The rows of a run in which nothing happens."""
+    feeder = Feeder(stack, week)
+    feeder.register()
+    feeder.scans(1, 1)
+    feeder.settle()
+    rows = stored_rows(stack, out)
+    assert rows["exposures"], "cases that met nobody prove nothing"
+    return rows
+
+
+def assert_same(found: Rows, expected: Rows) -> None:
+    """Says of the first table that differs which it is."""
+    for table, rows in expected.items():
+        assert len(found[table]) == len(rows), table
+        assert found[table] == rows, table
 
 
 class Feeder:

@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from producers.simulate.cli import publication_for
-from producers.simulate.generate import generate
-from producers.simulate.totals import DEFAULT_TOTALS
-from tests.pipeline.running import Feeder, Rows, stored_rows
+from tests.pipeline.running import Feeder, Rows, rows_when_undisturbed, small_week, stored_rows
 from tests.pipeline.test_backup_files import TELL, Log, everything
 from truyvet.backup import Backup
 from truyvet.backup_broker import Ends
@@ -29,22 +26,14 @@ SETTINGS = Settings.model_validate({"partitions": PARTITIONS, "restating": True}
 @pytest.fixture(scope="module")
 def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small simulated week, with all that is mixed in."""
-    directory = tmp_path_factory.mktemp("week")
-    generate(directory, publication_for(DEFAULT_TOTALS, None), seed=11, scale=SCALE)
-    return directory
+    return small_week(tmp_path_factory.mktemp("week"), seed=11, scale=SCALE)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """The rows of a run in which nothing happens."""
     with Stack(SETTINGS, workers=1) as stack:
-        feeder = Feeder(stack, week)
-        feeder.register()
-        feeder.scans(1, 1)
-        feeder.settle()
-        rows = stored_rows(stack, tmp_path_factory.mktemp("undisturbed"))
-    assert rows["exposures"], "cases that met nobody prove nothing"
-    return rows
+        return rows_when_undisturbed(stack, week, tmp_path_factory.mktemp("undisturbed"))
 
 
 def _back_up(stack: Stack, directory: Path) -> tuple[Backup, Point | None]:

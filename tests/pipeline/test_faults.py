@@ -12,12 +12,9 @@ import pytest
 from confluent_kafka import Producer
 
 from infra.processes import send_signal
-from producers.simulate.cli import publication_for
-from producers.simulate.generate import generate
-from producers.simulate.totals import DEFAULT_TOTALS
 from streams.core.partition import partition_of
 from tests.conftest import SettingsFactory, wait_until
-from tests.pipeline.running import Feeder, Rows, stored_rows
+from tests.pipeline.running import Feeder, Rows, assert_same, rows_when_undisturbed, small_week, stored_rows
 from truyvet.config import Settings
 from truyvet.drain import Drain
 from truyvet.members import fetch
@@ -31,9 +28,7 @@ TAKEN_OVER_SECONDS_MAX = 30.0
 @pytest.fixture(scope="module")
 def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small simulated week, with all that is mixed in."""
-    directory = tmp_path_factory.mktemp("week")
-    generate(directory, publication_for(DEFAULT_TOTALS, None), seed=7, scale=SCALE)
-    return directory
+    return small_week(tmp_path_factory.mktemp("week"), seed=7, scale=SCALE)
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +36,9 @@ def undisturbed(week: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """The rows of a run in which nothing happens."""
     settings = Settings.model_validate({"partitions": PARTITIONS, "restating": True})
     with Stack(settings, workers=1) as stack:
-        feeder = Feeder(stack, week)
-        feeder.register()
-        feeder.scans(1, 1)
-        feeder.settle()
-        rows = stored_rows(stack, tmp_path_factory.mktemp("undisturbed"))
+        rows = rows_when_undisturbed(stack, week, tmp_path_factory.mktemp("undisturbed"))
     assert len(rows["scans"]) > 30_000
-    assert rows["exposures"], "cases that met nobody prove nothing"
     return rows
-
-
-def _same(found: Rows, expected: Rows) -> None:
-    for table, rows in expected.items():
-        assert len(found[table]) == len(rows), table
-        assert found[table] == rows, table
 
 
 def _positions(drain: Drain, name: str) -> dict[str, int]:
@@ -89,7 +73,7 @@ def test_workers_killed_joining_and_leaving(
         feeder.scans(4, 4)
         stack.stop_worker(1)
         feeder.settle()
-        _same(stored_rows(stack, tmp_path), undisturbed)
+        assert_same(stored_rows(stack, tmp_path), undisturbed)
 
 
 def test_a_stopped_worker_that_wakes_up_changes_nothing(
@@ -113,7 +97,7 @@ def test_a_stopped_worker_that_wakes_up_changes_nothing(
         send_signal(zombie.process, signal.SIGCONT)
         feeder.scans(3, 3)
         feeder.settle()
-        _same(stored_rows(stack, tmp_path), undisturbed)
+        assert_same(stored_rows(stack, tmp_path), undisturbed)
 
 
 def _rooms_of(url: str) -> dict[str, dict[str, dict[str, int]]]:
@@ -134,7 +118,7 @@ def test_a_broker_that_is_away_is_waited_for(week: Path, undisturbed: Rows, tmp_
         feeder.scans(2, 2)
         feeder.settle()
         stack.check()
-        _same(stored_rows(stack, tmp_path), undisturbed)
+        assert_same(stored_rows(stack, tmp_path), undisturbed)
         logs = (stack.directory / "worker-0.log").read_text() + (stack.directory / "sink.log").read_text()
     assert "broker" in logs
 

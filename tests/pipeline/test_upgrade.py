@@ -14,14 +14,11 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from infra.processes import ProcessError
-from producers.simulate.cli import publication_for
-from producers.simulate.generate import generate
-from producers.simulate.totals import DEFAULT_TOTALS
 from streams.core.keys import META
 from streams.shell.restore import log_consumer, watermarks
 from tests.conftest import SettingsFactory, wait_until
 from tests.pipeline.builds import OLD, SLOW, THIS, Builds
-from tests.pipeline.running import Feeder, Rows, stored_rows
+from tests.pipeline.running import Feeder, Rows, assert_same, rows_when_undisturbed, small_week, stored_rows
 from truyvet.members import health
 from truyvet.stack import Stack
 
@@ -39,22 +36,14 @@ SECONDS_MAX = 60.0
 @pytest.fixture(scope="module")
 def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small simulated week, with all that is mixed in."""
-    directory = tmp_path_factory.mktemp("week")
-    generate(directory, publication_for(DEFAULT_TOTALS, None), seed=11, scale=SCALE)
-    return directory
+    return small_week(tmp_path_factory.mktemp("week"), seed=11, scale=SCALE)
 
 
 @pytest.fixture
 def undisturbed(week: Path, settings: SettingsFactory, tmp_path: Path) -> Rows:
     """The rows of a run in which nothing happens."""
     with Stack(settings(partitions=PARTITIONS), workers=1, own_broker=False) as stack:
-        feeder = Feeder(stack, week)
-        feeder.register()
-        feeder.scans(1, 1)
-        feeder.settle()
-        rows = stored_rows(stack, tmp_path / "undisturbed")
-    assert rows["exposures"], "cases that met nobody prove nothing"
-    return rows
+        return rows_when_undisturbed(stack, week, tmp_path / "undisturbed")
 
 
 class Flow:
@@ -105,12 +94,6 @@ class Flow:
         sys.stdout.write(f"\n{what}: the longest pause of a partition was {max(pauses):.1f} s\n")
 
 
-def _same(found: Rows, expected: Rows) -> None:
-    for table, rows in expected.items():
-        assert len(found[table]) == len(rows), table
-        assert found[table] == rows, table
-
-
 def _log(stack: Stack, number: int) -> str:
     return (stack.directory / f"worker-{number}.log").read_text(encoding="utf-8")
 
@@ -158,7 +141,7 @@ def test_workers_replaced_one_after_another(
         rows = stored_rows(stack, tmp_path / "rows")
         states = _states(stack)
         logs = _log(stack, 0) + _log(stack, 1)
-    _same(rows, undisturbed)
+    assert_same(rows, undisturbed)
     assert {state["version"] for state in states.values()} == {3}
     assert logs.count("state is migrated") == (2 * PARTITIONS if before == OLD else 0)
     flow.tell(f"replacing {before} by {THIS}")
@@ -193,6 +176,6 @@ def test_a_migration_killed_in_the_middle(
             stack.start_worker(0)
         rows = stored_rows(stack, tmp_path / "rows")
         states = _states(stack)
-    _same(rows, undisturbed)
+    assert_same(rows, undisturbed)
     assert all(state["version"] == 3 and "migrating" not in state for state in states.values())
     flow.tell("killed while it migrates")

@@ -188,6 +188,7 @@ TIMED_OUT = Failure(KafkaError._TIMED_OUT, retriable=True)
 FENCED = Failure(KafkaError._FENCED, fatal=True)
 FATAL = Failure(KafkaError._FATAL)
 STATE = Failure(KafkaError._STATE)
+CONCURRENT = Failure(KafkaError.CONCURRENT_TRANSACTIONS, retriable=True)
 CONFLICT = Failure(KafkaError._CONFLICT, retriable=True)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.sim.kafka import Broker
 
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
+_ASKS_AGAIN_SECONDS: Final = 0.5
+"""After so long the client asks again where the broker is still aborting what an older producer left open."""
 _INIT: Final = "Init"
 _READY: Final = "Ready"
 _OPEN: Final = "InTransaction"
@@ -54,6 +56,11 @@ class Producer:
         current = identity.current
         if current is not None and not current.decided:
             self._broker.decide(identity, aborted=True)
+            self._finish_current()
+            self._world.wait(lambda: False, min(timeout, _ASKS_AGAIN_SECONDS))
+            if timeout < _ASKS_AGAIN_SECONDS:
+                reason = "Another transaction of this producer is being ended"
+                raise KafkaException(KafkaError(KafkaError.CONCURRENT_TRANSACTIONS, reason, retriable=True))
         self._finish_current()
         self._world.step("init done")
         self._state = _READY

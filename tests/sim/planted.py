@@ -64,8 +64,8 @@ BUGS: Final[dict[str, Edit]] = {
     "changelog restored one record short": Edit(
         "streams.shell.restore",
         "_catch_up",
-        'changes[message.key() or b""] = message.value()',
-        'changes |= {message.key() or b"": message.value()} if offset < high - 2 else {}',
+        'changes[message.key() or b""] = value = message.value()',
+        'value = message.value(); changes.update({message.key() or b"": value} if offset < high - 2 else {})',
     ),
     "changelog restored from one record too far": Edit(
         "streams.shell.restore",
@@ -103,12 +103,14 @@ BUGS: Final[dict[str, Edit]] = {
         "self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)\n"
         "    self._directory = directory\n"
         "    self._store = Store(directory / self.part)\n"
-        "    restored = restore(self._store, self._settings, self._settings.topic(self._changelog), "
-        "self.room.partition)",
+        "    changelog = self._settings.topic(self._changelog)\n"
+        "    self._position_consumer = log_consumer(self._settings)\n"
+        "    restored = restore(self._store, self._position_consumer, changelog, self.room.partition)",
         "self._directory = directory\n"
         "    self._store = Store(directory / self.part)\n"
-        "    restored = restore(self._store, self._settings, self._settings.topic(self._changelog), "
-        "self.room.partition)\n"
+        "    changelog = self._settings.topic(self._changelog)\n"
+        "    self._position_consumer = log_consumer(self._settings)\n"
+        "    restored = restore(self._store, self._position_consumer, changelog, self.room.partition)\n"
         "    self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)",
     ),
     "what came to wait is not counted": Edit(

@@ -11,11 +11,13 @@ from streams.core.partition import partition_of
 from tests.sim.kafka_contract import (
     CALL_SECONDS,
     CALLS_MAX,
+    CONCURRENT,
     CONFLICT,
     FATAL,
     FENCED,
     LONG_SECONDS,
     STATE,
+    TIMED_OUT,
     UNCOMMITTED,
     Failure,
     Fake,
@@ -252,6 +254,21 @@ def test_whoever_is_initialised_finds_everything_settled(kafka: Kafka) -> None:
     for logical, offset in ((OFFSET_BEGINNING, 0), (OFFSET_END, 4)):
         places = [TopicPartition(topic, p, logical) for p in range(8)]
         assert [one.offset for one in consumer.offsets_for_times(places, timeout=10.0)] == [offset] * 8
+
+
+def test_a_new_producer_need_not_wait_for_one_that_was_given_up(kafka: Kafka) -> None:
+    """It finds settled what the other one, which had no time for it, began to settle."""
+    topic = kafka.topic()
+    old = ready(kafka, "a")
+    old.begin_transaction()
+    send(old, topic, b"open")
+    given_up = kafka.producer("a")
+    assert failed(lambda: given_up.init_transactions(0.15)) in {CONCURRENT, TIMED_OUT, None}
+    given_up = None
+    new = ready(kafka, "a")
+    transaction(new, topic, b"new")
+    assert error_of(lambda: old.commit_transaction(LONG_SECONDS)) == FENCED
+    assert [value for _, value in reader(kafka, topic).to_end(4).records[0]] == [b"new"]
 
 
 def test_a_commit_is_called_again_after_a_time_out(kafka: Kafka) -> None:

@@ -10,7 +10,6 @@ from streams.shell import restore as module
 from streams.shell import store as store_module
 from streams.shell.store import Store
 from tests.sim.kafka_contract import Fake, ready, transaction
-from truyvet.config import Settings
 
 _DAY = 86_400.0
 
@@ -22,6 +21,7 @@ def test_a_restore_that_sleeps_past_tombstones_starts_over(tmp_path: Path, monke
     for one in (module, store_module):
         monkeypatch.setattr(one, "time", clock)
     monkeypatch.setattr(module, "_BATCH_RECORDS", 1)
+    monkeypatch.setattr(module, "_WRITE_BYTES", 0)
     topic = kafka.topic()
     producer = ready(kafka, "a")
     for key, value in ((b"gone", b"1"), (b"kept", b"1"), (b"gone", None), (b"last", b"1")):
@@ -49,9 +49,9 @@ def test_a_restore_that_sleeps_past_tombstones_starts_over(tmp_path: Path, monke
             return messages
 
     options = {"enable.partition.eof": True, "isolation.level": "read_committed"}
-    monkeypatch.setattr(module, "log_consumer", lambda _settings: Sleepy(kafka.consumer(**options)))
     store = Store(tmp_path / "s")
-    module.restore(store, Settings(), topic, 0)
+    consumer: Any = Sleepy(kafka.consumer(**options))
+    module.restore(store, consumer, topic, 0)
     assert slept == [b"gone"]
     assert store.get_many([b"gone", b"kept", b"last"]) == [None, b"1", b"1"]
     assert (store.as_of, store.stale) == (kafka.world.now, False)

@@ -70,8 +70,6 @@ class SimWorker:
         self.rooms = rooms = Rooms(settings, app, register, AREAS, self._directory)  # type: ignore[arg-type]
         add_agents(app, settings, rooms)  # type: ignore[arg-type]
         register.start(rooms.register_changed)
-        ends = await asyncio.to_thread(register.end_offsets)
-        await asyncio.to_thread(register.wait_until_read, ends)
         app.start(rooms.rebalanced)
         while not self.stop.is_set():
             await asyncio.sleep(1.0)
