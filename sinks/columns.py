@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from sinks.backends import Columns, ColumnValues
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
-from streams.core.decode import BadEvent, decode_venue
+from streams.core.decode import BadEvent, decode_venues
 from streams.core.inbound import AreaList
 from streams.core.times import LocalClock, parse_ms
 
@@ -142,11 +142,8 @@ class _VenueDecoder:
     def __call__(self, records: Sequence[Record]) -> dict[str, Columns]:
         venues = []
         offsets = []
-        for record in records:
-            value = record.value()
-            if value is None:
-                continue
-            venue = decode_venue(value, self._areas)
+        verdicts = decode_venues([record.value() for record in records], self._areas)
+        for record, venue in zip(records, verdicts, strict=True):
             if isinstance(venue, BadEvent) or record.key() != venue.venue_id.encode():
                 continue
             venues.append(venue)

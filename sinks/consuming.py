@@ -104,6 +104,8 @@ class Consuming:
             # A fetch waits for a few hundred records or 50 ms: the broker is asked less often, for more at once.
             "fetch.min.bytes": 65_536,
             "fetch.wait.max.ms": 50,
+            # By itself the client fetches nothing for a second once so much is queued.
+            "fetch.queue.backoff.ms": 20,
             "reconnect.backoff.max.ms": 1_000,
             "topic.metadata.refresh.interval.ms": 10_000,
             "error_cb": self._on_error,

@@ -4,7 +4,7 @@ The contract is ``schemas.models``; this is its fast reading, held to the same v
 value, which nearly all are, goes through msgspec's typed decoders. Whatever those refuse is judged by the
 slow and complete reading of ``streams.core.judge``, so a fast path only ever says yes.
 
-Why a run of scans may be read as one JSON list: each value must begin with ``{``, and all together hold no
+Why a run of values may be read as one JSON list: each value must begin with ``{``, and all together hold no
 more ``{`` than there are values. If their list then parses to as many objects, every ``{`` opens one of
 them, at the start of its own value. So no value holds two objects or half of one, the commas that join
 them are the only ones between objects, and a hostile value can neither shift nor change its neighbours.
@@ -48,10 +48,13 @@ __all__ = [
     "decode_scan",
     "decode_scans",
     "decode_venue",
+    "decode_venues",
 ]
 
-_RUN_RECORDS: Final = 256
-"""Scans read as one list: enough to share the cost, few enough that a bad one makes little work."""
+_RUN_SCANS: Final = 256
+"""Read as one list: enough to share the cost, few enough that a bad one makes little work."""
+_RUN_VENUES: Final = DEPTH_MAX - 1
+"""Fewer, as each may hold a list of codes, and a run no more lists than a single value."""
 _BRACE: Final = ord("{")
 _ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _PERSON_BYTES: Final = b"0123456789abcdef"
@@ -59,14 +62,15 @@ _PERSON_BYTES: Final = b"0123456789abcdef"
 
 _SCANS: Final = msgspec.json.Decoder(list[ScanIn])
 _SCAN: Final = msgspec.json.Decoder(ScanIn)
+_VENUES: Final = msgspec.json.Decoder(list[VenueIn])
 _VENUE: Final = msgspec.json.Decoder(VenueIn)
 
 
 def decode_scans(values: Sequence[bytes | None]) -> list[ScanIn | BadEvent]:
     """One verdict per value, in order; each is what the value alone would get."""
     verdicts: list[ScanIn | BadEvent] = []
-    for start in range(0, len(values), _RUN_RECORDS):
-        run = values[start : start + _RUN_RECORDS]
+    for start in range(0, len(values), _RUN_SCANS):
+        run = values[start : start + _RUN_SCANS]
         verdicts += _decode_run(run) or map(decode_scan, run)
     return verdicts
 
@@ -85,6 +89,15 @@ def decode_scan(value: bytes | None) -> ScanIn | BadEvent:
     return judge_scan(value)
 
 
+def decode_venues(values: Sequence[bytes | None], areas: AreaList) -> list[VenueIn | BadEvent]:
+    """One verdict per value, in order; each is what the value alone would get."""
+    verdicts: list[VenueIn | BadEvent] = []
+    for start in range(0, len(values), _RUN_VENUES):
+        run = values[start : start + _RUN_VENUES]
+        verdicts += _decode_venue_run(run, areas) or [decode_venue(value, areas) for value in run]
+    return verdicts
+
+
 def decode_venue(value: bytes | None, areas: AreaList) -> VenueIn | BadEvent:
     """The verdict on one version of a venue; a null record is the caller's to skip."""
     if value is None or not _plain(value):
@@ -94,13 +107,7 @@ def decode_venue(value: bytes | None, areas: AreaList) -> VenueIn | BadEvent:
         venue.registered_ms = _milliseconds(venue.registered_ms)
     except (msgspec.DecodeError, ValueError):
         return judge_venue(value, areas)
-    if venue.codes is None:
-        venue.codes = ()
-    known = (
-        venue.category in CATEGORIES and ID_TEXT.fullmatch(venue.venue_id) and all(map(ID_TEXT.fullmatch, venue.codes))
-    )
-    # An area code that is no code at all is in no list either; only the words for it would differ.
-    return venue if known and venue_contradiction(venue, areas) is None else judge_venue(value, areas)
+    return venue if _settled([venue], areas) else judge_venue(value, areas)
 
 
 def decode_case(value: bytes | None) -> CaseIn | BadEvent:
@@ -145,6 +152,34 @@ def _decode_run(run: Sequence[bytes | None]) -> list[ScanIn] | None:
     except (msgspec.DecodeError, ValueError):
         return None
     return scans if len(scans) == len(run) and _well_spelled(scans) else None
+
+
+def _decode_venue_run(run: Sequence[bytes | None], areas: AreaList) -> list[VenueIn] | None:
+    """All venues of a run, if every value is a plain and good one; else None."""
+    text = _list_text(run)
+    if text is None:
+        return None
+    try:
+        venues = _VENUES.decode(text)
+        for venue in venues:
+            venue.registered_ms = _milliseconds(venue.registered_ms)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return venues if len(venues) == len(run) and _settled(venues, areas) else None
+
+
+def _settled(venues: list[VenueIn], areas: AreaList) -> bool:
+    """Whether all are right in what the typed decoder cannot see; null codes become none."""
+    ids = [venue.venue_id for venue in venues]
+    for venue in venues:
+        if venue.codes:
+            ids += venue.codes
+        else:
+            venue.codes = ()
+        # An area code that is no code at all is in no list either; only the words for it would differ.
+        if venue.category not in CATEGORIES or venue_contradiction(venue, areas) is not None:
+            return False
+    return not "".join(ids).encode().translate(None, _ID_BYTES)
 
 
 def _list_text(run: Sequence[bytes | None]) -> bytes | None:

@@ -36,6 +36,8 @@ VenueStatus = Literal["active", "closed"]
 CaseStatus = Literal["confirmed", "withdrawn"]
 
 
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
 if TYPE_CHECKING:
     _Instant = int
     _Codes = tuple[str, ...]
@@ -43,7 +45,7 @@ else:
     # The decoder puts the time's text here, and decode.py overwrites it with milliseconds before anyone sees the
     # event: a second object for each would cost more than all the other checks. Codes that are null it makes none.
     _Instant = str
-    _Codes = Annotated[tuple[str, ...], msgspec.Meta(max_length=CODES_MAX)] | None
+    _Codes = Annotated[tuple[_Id, ...], msgspec.Meta(max_length=CODES_MAX)] | None
 
 
 class AreaList(Protocol):
@@ -57,9 +59,9 @@ class AreaList(Protocol):
 class ScanIn(msgspec.Struct, gc=False):
     """A scan as sent; ``venue_id`` may be a venue's code."""
 
-    scan_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    scan_id: _Id
     person_id: Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
-    venue_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    venue_id: _Id
     direction: Direction
     occurred_ms: _Instant = msgspec.field(name="occurred_at")
     source: Source
@@ -73,7 +75,7 @@ class ScanIn(msgspec.Struct, gc=False):
 class VenueIn(msgspec.Struct, gc=False):
     """One version of a venue."""
 
-    venue_id: str
+    venue_id: _Id
     name: Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)]
     category: str
     province_code: str

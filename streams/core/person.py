@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from streams.core import cases, cells, intake, reasons, wire
-from streams.core.decode import decode_scans, decode_venue
+from streams.core.decode import decode_scans, decode_venues
 from streams.core.directory import CATEGORY_BYTES, KEPT_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import EXPIRED, expired_of, person_head
@@ -220,12 +220,10 @@ def take_venues(
     """
     step = Step(number, newest_ms(records))
     desk = intake.Desk(step, room, VENUES, state)
-    for record in records:
+    for record, event in zip(records, decode_venues([record.value for record in records], areas), strict=True):
         if record.value is None:
             step.count("ignored")
-            continue
-        event = decode_venue(record.value, areas)
-        if isinstance(event, BadEvent):
+        elif isinstance(event, BadEvent):
             step.count("rejected")
             desk.reject(record, reason=event.reason, detail=event.detail)
         elif record.key != event.venue_id.encode():

@@ -12,7 +12,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from streams.core.decode import decode_venue
+from streams.core.decode import decode_venues
 from streams.core.directory import Directory
 from streams.core.inbound import AreaList, BadEvent
 from streams.core.person import VENUES
@@ -154,25 +154,23 @@ class Register:
             self._records_copied = self.records_read
 
     def _take(self, messages: list[Message]) -> None:
-        touched: list[bytes] = []
-        records = 0
+        records: list[Message] = []
         positions: dict[int, int] = {}
         for message in messages:
             error = message.error()
-            partition, offset = message.partition() or 0, message.offset() or 0
             if error is None:
-                records += 1
-                touched += self._put(message)
-                positions[partition] = offset + 1
+                records.append(message)
+                positions[message.partition() or 0] = (message.offset() or 0) + 1
             elif error.code() == KafkaError._PARTITION_EOF:
-                positions[partition] = offset
+                positions[message.partition() or 0] = message.offset() or 0
             elif not passes(error):
                 raise KafkaException(error)
         if not positions:
             return
+        touched = self._put(records)
         with self._moved:
             self._positions |= positions
-            self.records_read += records
+            self.records_read += len(records)
             self._changes.extend(touched)
             self._changed_in_all += len(touched)
             while len(self._changes) > _CHANGES_MAX:
@@ -181,12 +179,11 @@ class Register:
         REGISTER_VENUES.set(len(self.directory))
         self._on_change()
 
-    def _put(self, message: Message) -> set[bytes]:
-        value = message.value()
-        if value is None:
-            return set()
-        event = decode_venue(value, self._areas)
-        if isinstance(event, BadEvent) or message.key() != event.venue_id.encode():
-            return set()  # the person room of that partition writes its reject
-        self.newest_ms = max(self.newest_ms, message.timestamp()[1])
-        return self.directory.put(event)
+    def _put(self, records: list[Message]) -> list[bytes]:
+        touched: list[bytes] = []
+        for record, venue in zip(records, decode_venues([r.value() for r in records], self._areas), strict=True):
+            # Of what is none of its own, a tombstone too, nothing is held; the person room writes its reject.
+            if not isinstance(venue, BadEvent) and record.key() == venue.venue_id.encode():
+                self.newest_ms = max(self.newest_ms, record.timestamp()[1])
+                touched += self.directory.put(venue)
+        return touched

@@ -21,6 +21,8 @@ _ENTRY_BYTES: Final = 100
 # confluent's consume() waits its whole time-out, and a fetch that waits delays the end of the partition.
 _CONSUME_SECONDS: Final = 0.01
 _FETCH_WAIT_MS: Final = 10
+_QUEUE_BACKOFF_MS: Final = 5
+"""By itself the client fetches nothing for a second once enough is queued, which is read in a fraction of that."""
 _BROKER_SECONDS: Final = 5.0
 _AT_ONCE_SECONDS: Final = 1.0
 
@@ -41,6 +43,7 @@ def log_consumer(settings: Settings, **options: str | int | bool) -> Consumer:
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": _FETCH_WAIT_MS,
             "queued.min.messages": 2 * _BATCH_RECORDS,
+            "fetch.queue.backoff.ms": _QUEUE_BACKOFF_MS,
         }
         | options
     )

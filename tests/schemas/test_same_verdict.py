@@ -18,9 +18,10 @@ from streams.core.decode import (
     decode_scan,
     decode_scans,
     decode_venue,
+    decode_venues,
 )
 from streams.core.judge import judge_scan, judge_venue
-from tests.schemas.values import KINDS, any_values, good_scans, shards, values
+from tests.schemas.values import KINDS, any_values, good_scans, good_venues, shards, values
 
 Verdict = str | dict[str, Any]
 
@@ -99,11 +100,19 @@ def test_fast_and_slow_path_say_the_same_of_a_venue(value: bytes) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(batch=st.lists(good_scans | values("scan") | any_values, max_size=6) | shards())
+@given(batch=st.lists(good_scans | values("scan") | any_values, max_size=6) | shards(good_scans))
 def test_a_batch_is_its_values_one_by_one(batch: list[bytes | None]) -> None:
     """No value shifts or changes the verdict on a neighbour, not even where a list is cut in the wrong places."""
     assert decode_scans(batch) == [judge_scan(value) for value in batch]
     assert [fast("scan", value) for value in batch] == [reference("scan", value) for value in batch]
+
+
+@settings(max_examples=300, deadline=None)
+@given(batch=st.lists(good_venues | values("venue") | any_values, max_size=6) | shards(good_venues))
+def test_a_batch_of_venues_is_its_values_one_by_one(batch: list[bytes | None]) -> None:
+    """Lists of codes within the list of values shift nothing either."""
+    areas = load_areas()
+    assert decode_venues(batch, areas) == [judge_venue(value, areas) for value in batch]
 
 
 @settings(max_examples=200, deadline=None)

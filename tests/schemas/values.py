@@ -257,13 +257,15 @@ any_values = st.one_of(
 
 good_scans = _scans().map(_json_bytes)
 """Scans that anybody would send."""
+good_venues = _venues().map(_json_bytes)
+"""Versions of venues that anybody would send, and some whose stay is a minute too long."""
 
 
 @st.composite
-def shards(draw: st.DrawFn) -> list[bytes]:
-    """Good scans as one JSON list, cut in other places than between them, as only an enemy would."""
+def shards(draw: st.DrawFn, good: st.SearchStrategy[bytes]) -> list[bytes]:
+    """Good values as one JSON list, cut in other places than between them, as only an enemy would."""
     fillers = _words(b"", b"", b"{}", b'{"x":"', b'{"}', b'"}', b'","', b'{"a":', b"},{", b"[", b"]")
-    parts = [draw(good_scans | fillers) for _ in range(draw(st.integers(1, 8)))]
+    parts = [draw(good | fillers) for _ in range(draw(st.integers(1, 8)))]
     whole = b",".join(part for part in parts if part)
     cut = st.one_of(
         [st.integers(0, len(whole)), *(st.just(at) for at in range(len(whole)) if whole[at : at + 1] == b"{")]
