@@ -61,7 +61,7 @@ class Fault:
     kind: str
     who: str = ""
     step: str = ""
-    """Of a crash: the step; ``who`` is then the kind of process, ``worker`` or ``sink``."""
+    """Of a crash, or of a stop that comes at a step: which; ``who`` is the kind of process, ``worker`` or ``sink``."""
     work: str = ""
     """Of a crash: what must be being committed, if that matters."""
     nth: int = 1
@@ -86,6 +86,9 @@ def _one(rng: random.Random, workers: list[str], sinks: list[str], at: float) ->
         return replace(_crash(rng, at, "worker", COMMIT_STEPS), work=rng.choice(WORKS), nth=rng.choice([1, 1, 2]))
     if chance < 0.66:
         return _crash(rng, at, "sink", SINK_STEPS)
+    if chance < 0.72:
+        steps = rng.choice([COMMIT_STEPS, WORKER_STEPS])
+        return replace(_crash(rng, at, "worker", steps), kind="stop", seconds=rng.uniform(2.0, 12.0))
     kind = rng.choice(KINDS)
     who = rng.choice([*workers, *sinks]) if kind in ("stop", "zombie", "leave") else ""
     return Fault(at, kind, who, seconds=rng.choice([0.1, 1.0, 2.0, 4.0, 8.0]) * rng.uniform(0.5, 1.5))

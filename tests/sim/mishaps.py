@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.sim.faults import ABORTING_STEPS, CLOSING_STEPS, JOINING_STEPS, WIPING_STEPS, Fault
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker
+from tests.sim.world import Process
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
@@ -24,7 +25,7 @@ class Mishaps:
         if not self._sim.faulty:
             return
         self._sim.world.note(f"FAULT {fault}")
-        if fault.kind == "crash":
+        if fault.step:
             self._sim.armed.append([fault, fault.nth])
             return
         begin: Callable[[Fault], bool] = getattr(self, "_" + fault.kind.replace(" ", "_"))
@@ -40,9 +41,13 @@ class Mishaps:
         one = self._living(fault)
         if one is None:
             return False
-        one.process.stopped = True
-        self._sim.world.after(fault.seconds, lambda: setattr(one.process, "stopped", False))
+        self.stop(one.process, fault.seconds)
         return True
+
+    def stop(self, process: Process, seconds: float) -> None:
+        """The same, wherever the process is."""
+        process.stopped = True
+        self._sim.world.after(seconds, lambda: setattr(process, "stopped", False))
 
     def _zombie(self, fault: Fault) -> bool:
         """The coordinator takes a living member for dead."""

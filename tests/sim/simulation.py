@@ -246,6 +246,10 @@ class Simulation:
                 armed[1] -= 1
                 if armed[1] <= 0:
                     self.armed.remove(armed)
+                    if fault.kind == "stop":
+                        self.done["stop at a step"] += 1
+                        self.mishaps.stop(process, fault.seconds)
+                        return False
                     self._killed(process.name.partition(".")[0], fault)
                     return True
         return False

@@ -129,7 +129,7 @@ class World:
             self.note(f"CRASH at {label} {thread.what}")
             self.kill(process)
             raise Crashed
-        if self.rng.random() < self._switch_share:
+        if process.stopped or self.rng.random() < self._switch_share:
             self._park(thread, None, None)
 
     def wait(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
