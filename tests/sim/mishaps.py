@@ -126,6 +126,7 @@ class Mishaps:
         if not workers:
             return False
         name = self._sim.rng.choice(workers)
+        self._sim.disks.flush(f"/sim/{name}")
         self._sim.kill(name, Fault(0.0, "crash", name, seconds=0.1))
         self._sim.world.leap(1.3 * DELETE_RETENTION_SECONDS)
         self._arm_one_of("worker", WIPING_STEPS)

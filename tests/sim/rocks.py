@@ -234,6 +234,11 @@ class Disks:
     def _within(self, path: str) -> dict[str, _Disk]:
         return {name: disk for name, disk in self._disks.items() if name == path or name.startswith(f"{path}/")}
 
+    def flush(self, path: str) -> None:
+        """Everything in this folder has been written to disk, as after a while without writes."""
+        for disk in self._within(path).values():
+            disk.flush(len(disk.unflushed))
+
     def lose(self, path: str) -> None:
         """A folder, a store or one of several, is gone while nobody uses it."""
         for name, disk in self._within(path).items():

@@ -193,7 +193,7 @@ class Simulation:
         if not self.broker.available:
             self.world.after(1.0, self._send)
             return
-        due = (self.world.now - EPOCH_SECONDS) * PACE
+        due = (self.world.now - self.world.leapt - EPOCH_SECONDS) * PACE
         while self.unsent and self.unsent[0].at <= due + 0.001:
             send = self.unsent.popleft()
             topic = self.settings.topic(send.topic)
@@ -203,7 +203,7 @@ class Simulation:
         return self.faulty and self.rng.random() < self.lossy_share
 
     def _all_sent(self) -> bool:
-        return not self.unsent and self.world.now > faults_end(self.plan)
+        return not self.unsent and self.world.now - self.world.leapt > faults_end(self.plan)
 
     def _keep_time(self) -> None:
         """What the broker and the coordinators do as time passes."""
@@ -336,5 +336,5 @@ class Simulation:
 
 
 def faults_end(plan: Plan) -> float:
-    """When the last fault of a plan has begun, as the world's time."""
+    """When the last fault of a plan has begun, as the world's time without leaps."""
     return EPOCH_SECONDS + max((fault.at for fault in plan.faults), default=0.0)

@@ -98,7 +98,7 @@ def make(seed: int) -> Workload:
     shares = {"bad": (0.12, 0.56), "copies": (0.34, 0.09)}.get(profile, (0.12, 0.09))
     scans = Scans(rng, when, persons[2:], persons[:2], register.venue_ids, partitions, shares)
     latest = QUIET_FROM if profile == "days" else _LATEST
-    for at in bursts(rng, rng.randint(275, 350), 50 if profile == "days" else rng.choice([6, 15, 40]), latest):
+    for at in bursts(rng, rng.randint(280, 350), 50 if profile == "days" else rng.choice([6, 15, 40]), latest):
         sends.append(scans.send(at))
         if scans.events:
             instants.pool_ms.append(scans.events[-1]["occurred_ms"])

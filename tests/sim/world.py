@@ -70,6 +70,7 @@ class World:
     def __init__(self, rng: random.Random, *, switch_share: float = 0.5) -> None:
         self.rng = rng
         self.now = EPOCH_SECONDS
+        self.leapt = 0.0
         self.steps: Counter[tuple[str, str]] = Counter()
         """How often each step was passed, by (process kind, step)."""
         self.crashes: Counter[tuple[str, str, str]] = Counter()
@@ -188,9 +189,11 @@ class World:
         self.at(self.now + seconds, do)
 
     def leap(self, seconds: float) -> None:
-        """So much time passes at once, in which nobody does anything; bounds of time do not count it."""
+        """So much time passes at once, in which nobody does anything and nothing happens; bounds do not count it."""
         self.now += seconds
+        self.leapt += seconds
         self._deadline += seconds
+        self._events = [(when + seconds, number, do) for when, number, do in self._events]
 
     def kill(self, process: Process) -> None:
         """SIGKILL: none of its threads does anything more."""
