@@ -44,10 +44,10 @@ def export_tables(reader: Reader, out_dir: Path) -> dict[str, int]:
     return {name: _write(out_dir / f"{name}.jsonl", table_rows(reader, spec)) for name, spec in TABLES.items()}
 
 
-def table_rows(reader: Reader, spec: TableSpec) -> Iterator[dict[str, Any]]:
-    """The table's final rows as SPEC, section 10, shows them, in key order."""
+def table_rows(reader: Reader, spec: TableSpec, where: str = "1") -> Iterator[dict[str, Any]]:
+    """The table's final rows that fulfil ``where`` as SPEC, section 10, shows them, in key order."""
     names = [column.name for column in spec.exported]
-    for page in pages(reader, spec, names):
+    for page in pages(reader, spec, names, where):
         yield from shown_rows(spec, names, page)
 
 

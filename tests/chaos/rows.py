@@ -15,8 +15,11 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from sinks.backends import Reader
 from sinks.client import open_reader
+from sinks.ddl import quoted
 from sinks.export import table_rows
+from sinks.paging import literal
 from sinks.tables import TABLES, ColumnType, TableSpec, specs_of_topic
 from truyvet.config import Settings
 
@@ -57,7 +60,7 @@ def write_tables(settings: Settings, out: Path) -> dict[str, int]:
         for name, spec in TABLES.items():
             with (out / f"{name}.rows").open("wb") as rows, (out / f"{name}.view").open("wb") as view:
                 counts[name] = 0
-                for row in table_rows(reader, spec):
+                for row in _stored(reader, spec):
                     rows.write(_line(spec, row))
                     shown = _view_line(spec, row)
                     counts[name] += shown is not None
@@ -65,6 +68,16 @@ def write_tables(settings: Settings, out: Path) -> dict[str, int]:
     for file in out.iterdir():
         _sort(file)
     return counts
+
+
+def _stored(reader: Reader, spec: TableSpec) -> Iterator[Row]:
+    """A table's final rows, a day at a time: in the order of its key each page would be merged from all days."""
+    if spec.partition is None:
+        yield from table_rows(reader, spec)
+        return
+    _, days = reader.query(f"SELECT DISTINCT {quoted(spec.partition)} FROM {quoted(spec.name)} ORDER BY 1")
+    for (day,) in days:
+        yield from table_rows(reader, spec, f"{quoted(spec.partition)} = {literal(day)}")
 
 
 def write_folded(settings: Settings, out: Path) -> None:
