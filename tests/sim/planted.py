@@ -144,12 +144,6 @@ BUGS: Final[dict[str, Edit]] = {
         "consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), offset)",
         "consumer.assignment()",
     ),
-    "what was taken is not cut off": Edit(
-        "streams.shell.rooms",
-        "Rooms.take",
-        "[r for r in run.records if r.offset >= begin]",
-        "run.records",
-    ),
     "a gap is passed over": Edit(
         "streams.shell.rooms",
         "Rooms.take",
@@ -236,12 +230,6 @@ BUGS: Final[dict[str, Edit]] = {
         "cutoffs",
         "room.clock.day_start(newest_ms - room.retention_ms - _MARGIN_MS)",
         "room.clock.day_start(newest_ms - room.retention_ms + _MARGIN_MS)",
-    ),
-    "what expired is taken again": Edit(
-        "streams.core.person",
-        "_take_scan",
-        " or occurred_ms < batch.expired_ms",
-        "",
     ),
     "an erasure takes the scans and leaves the cases": Edit(
         "streams.core.erasure",
