@@ -138,10 +138,13 @@ class Consuming:
     def _consume(self, wanted: int) -> list[Message]:
         """Up to so many records, fewer where they are large: a queue of dead letters may hold gigabytes."""
         messages: list[Message] = []
-        bytes_left = CONSUME_BYTES_MAX
+        generation, bytes_left = self._generation, CONSUME_BYTES_MAX
         while len(messages) < wanted and bytes_left > 0:
             at_once = min(_CONSUME_AT_ONCE, wanted - len(messages))
             some = self._consumer.consume(at_once, 0.0 if messages else CONSUME_SECONDS)
+            if self._generation != generation:
+                # Partitions were given back in that call: what came before it is read again, behind other records.
+                generation, messages = self._generation, []
             messages += some
             bytes_left -= sum(map(len, some))
             if len(some) < at_once:

@@ -85,6 +85,7 @@ def smaller(rng: random.Random, chunk_bytes: int) -> Names:
         (streams.core.expiry, "PAGE_KEYS", pick([1, 5, 1_000])),
         (streams.core.expiry, "PORTION_KEYS", pick([2, 20, 20_000])),
         (streams.core.held_scans, "CHUNK_BYTES_MAX", chunk_bytes),
+        (sinks.consuming, "_CONSUME_AT_ONCE", pick([1, 3, 500])),
     ]
 
 
