@@ -182,12 +182,6 @@ BUGS: Final[dict[str, Edit]] = {
         "at = self._pending[0].made_at; self.write(self._pending.popleft().changes, position, at)",
     ),
     # The sink.
-    "what was read before partitions were given back is kept": Edit(
-        "sinks.consuming",
-        "Consuming._consume",
-        "if self._generation != generation:",
-        "if False:",
-    ),
     "a sink that reads uncommitted": Edit(
         "sinks.consuming",
         "Consuming._options",
