@@ -150,7 +150,7 @@ def _bad_share(seed: int) -> tuple[int, int]:
 # What a run may leave behind that is wrong.
 
 Outcome = tuple[Workload, Rows, Topics]
-QUIET = 4
+QUIET = 10
 """A seed that erases nobody, so that nothing is left open."""
 
 
