@@ -121,9 +121,9 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "an old store is trusted": Edit(
         "streams.shell.store",
-        "Store.__init__",
-        "or self.stale",
-        "or False",
+        "Store.stale",
+        "not 0 <= time.time() - self.as_of <= STALE_SECONDS_MAX",
+        "False",
     ),
     # Where inputs are read from.
     "seek one too far": Edit(
