@@ -183,7 +183,7 @@ def _settled(venues: list[VenueIn], areas: AreaList) -> bool:
 
 
 def _list_text(run: Sequence[bytes | None]) -> bytes | None:
-    """The run as one JSON list, if a list of as many scans can only be these, and hides nothing bad."""
+    """The run as one JSON list, if a list of as many events can only be these, and hides nothing bad."""
     if not all(run):
         return None
     values: Sequence[bytes] = run  # type: ignore[assignment]  # none of them is None or empty

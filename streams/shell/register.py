@@ -112,6 +112,14 @@ class Register:
         finally:
             consumer.close()
 
+    def catch_up(self) -> None:
+        """Returns once everything is read that the topic holds now; waits for the broker.
+
+        Raises:
+            RuntimeError: the reader has failed.
+        """
+        self.wait_until_read(self.end_offsets())
+
     def _read(self) -> None:
         consumer = log_consumer(self._settings, **{"fetch.wait.max.ms": _FETCH_WAIT_MS})
         try:

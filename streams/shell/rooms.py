@@ -112,7 +112,7 @@ class Rooms:
             ]
             if opened:
                 # Asked for after the older owners were fenced, so that it is at least as far as they had read.
-                await asyncio.to_thread(lambda: self._register.wait_until_read(self._register.end_offsets()))
+                await asyncio.to_thread(self._register.catch_up)
             for runner in self._runners.values():
                 runner.generation = generation
             await self._seek(list(self._runners.values()))

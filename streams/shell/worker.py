@@ -260,7 +260,7 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
 
 async def _loaded(register: Register) -> None:
     """Says when the register is loaded, and keeps the collector from walking it."""
-    await asyncio.to_thread(lambda: register.wait_until_read(register.end_offsets()))
+    await asyncio.to_thread(register.catch_up)
     log.info("register is loaded", venues=len(register.directory), read=register.records_read)
     gc.collect()
     gc.freeze()

@@ -42,7 +42,7 @@ def reader(settings: Settings, path: Path, topic_id: str = "") -> Iterator[Regis
     register = Register(settings, load_areas())
     known = topic_id or topic_ids(settings, [VENUES.topic])[VENUES.topic]
     register.start(lambda: None, RegisterCopy(path, known))
-    register.wait_until_read(register.end_offsets())
+    register.catch_up()
     yield register
     register.stop()
 

@@ -263,7 +263,9 @@ def test_a_new_producer_need_not_wait_for_one_that_was_given_up(kafka: Kafka) ->
     old.begin_transaction()
     send(old, topic, b"open")
     given_up = kafka.producer("a")
-    assert failed(lambda: given_up.init_transactions(0.15)) in {CONCURRENT, TIMED_OUT, None}
+    # Of the real one, how far it comes in that time depends on the machine.
+    expected = {CONCURRENT, TIMED_OUT, None} if kafka.real else {CONCURRENT}
+    assert failed(lambda: given_up.init_transactions(0.15)) in expected
     given_up = None
     new = ready(kafka, "a")
     transaction(new, topic, b"new")
@@ -278,8 +280,9 @@ def test_a_commit_is_called_again_after_a_time_out(kafka: Kafka) -> None:
     producer.begin_transaction()
     send(producer, topic, b"once")
     kafka.commit_without_answer(producer)
-    # Which of the two depends on whether the answer has come meanwhile.
-    assert error_of(lambda: producer.abort_transaction(LONG_SECONDS)) in {CONFLICT, STATE}
+    # Of the real one, which of the two depends on whether the answer has come meanwhile.
+    expected = {CONFLICT, STATE} if kafka.real else {CONFLICT}
+    assert error_of(lambda: producer.abort_transaction(LONG_SECONDS)) in expected
     producer.commit_transaction(LONG_SECONDS)
     transaction(producer, topic, b"next")
     assert reader(kafka, topic).to_end(4).records == {0: [(0, b"once"), (2, b"next")]}
