@@ -136,20 +136,30 @@ class Consuming:
         self._look_around()
 
     def _consume(self, wanted: int) -> list[Message]:
-        """Up to so many records, fewer where they are large: a queue of dead letters may hold gigabytes."""
+        """Up to so many records, fewer where they are large: a queue of dead letters may hold gigabytes.
+
+        None at all if partitions were given back meanwhile: what came before that is read again, behind other records,
+        and the call that gave them back may still return it (confluent-kafka-python issue 1013).
+        """
         messages: list[Message] = []
         generation, bytes_left = self._generation, CONSUME_BYTES_MAX
         while len(messages) < wanted and bytes_left > 0:
             at_once = min(_CONSUME_AT_ONCE, wanted - len(messages))
             some = self._consumer.consume(at_once, 0.0 if messages else CONSUME_SECONDS)
             if self._generation != generation:
-                # Partitions were given back in that call: what came before it is read again, behind other records.
-                generation, messages = self._generation, []
+                self._begin_again()
+                return []
             messages += some
             bytes_left -= sum(map(len, some))
             if len(some) < at_once:
                 break
         return messages
+
+    def _begin_again(self) -> None:
+        """Reads from the committed offsets on, where partitions were taken over in a call whose records are dropped."""
+        places = [TopicPartition(one.topic, one.partition) for one in self._consumer.assignment()]
+        if places:
+            self._consumer.assign(places)
 
     def _full(self) -> bool:
         return self._batch.records >= self._rows_max or self._batch.record_bytes >= BATCH_BYTES_MAX
@@ -168,7 +178,7 @@ class Consuming:
         if not self._paused:
             self._consumer.pause(self._consumer.assignment())
             self._paused = True
-        self._sort_in(self._consumer.consume(1, CONSUME_SECONDS))
+        self._sort_in(self._consume(1))
         self._commit()
         self._look_around()
 

@@ -24,6 +24,7 @@ WORKER_STEPS: tuple[str, ...] = (
 WIPING_STEPS = ("store rename", "store deletion", "store deleted in part")
 ABORTING_STEPS = ("abort sent", "abort decided", "abort heard")
 JOINING_STEPS = ("group asked", "group joined", "partitions given back", "partitions taken over")
+REJOINED_STEPS = (*JOINING_STEPS, "insert stored", "offsets on their way", "offsets on their way")
 CLOSING_STEPS = ("consumer closed", "consumer closed", "store flush", "store flushed", "store close")
 SINK_STEPS: tuple[str, ...] = (
     *("records asked", "group asked", "group joined", "partitions given back", "partitions taken over"),

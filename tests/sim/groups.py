@@ -136,13 +136,16 @@ class Group:
         return member_id in self._fenced
 
     def commit(self, member_id: str, generation: int, offsets: Mapping[Place, int]) -> None:
-        """Keeps the next offsets to read.
+        """Keeps the next offsets to read; a group without members takes them from anybody who names no generation.
 
         Raises:
             KafkaException: it is no member, or of another generation.
         """
         self._check_fence(member_id)
-        if generation >= 0 and member_id not in self._members:
+        if generation < 0 and not self._members:
+            self.committed.update(offsets)
+            return
+        if member_id not in self._members:
             raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "Broker: Unknown member"))
         if generation != self.generation:
             raise KafkaException(

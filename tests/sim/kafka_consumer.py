@@ -42,10 +42,12 @@ class _Part:
 
 
 class _Commit(NamedTuple):
-    """Offsets on their way to the coordinator; once ``answered``, an ``error`` of None is a good answer."""
+    """Offsets on their way to the coordinator; once ``answered``, an ``error`` of None is a good answer.
 
-    member_id: str
-    generation: int
+    Without ``sender``, (member, generation), they wait for the broker, and go out as whoever the consumer is by then.
+    """
+
+    sender: tuple[str, int] | None
     offsets: dict[Place, int]
     answered: bool
     error: KafkaError | None
@@ -75,6 +77,7 @@ class Consumer:
         self._heard = 0.0
         self._member_id = ""
         self._generation = -1
+        self._has_taken_over = False
         self._fatal: KafkaError | None = None
         self._fatal_told = False
         self._commits: list[_Commit] = []
@@ -82,15 +85,15 @@ class Consumer:
     # Partitions given by hand.
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        """Reads these partitions from their offsets on, and no others."""
+        """Reads these partitions from their offsets on, or the committed ones, and no others."""
         self._world.step("partitions assigned")
         self._check_open()
-        self._parts = {
-            (one.topic, one.partition): self._part(one.topic, one.partition, one.offset) for one in partitions
-        }
+        self._parts = {(p.topic, p.partition): self._part(p.topic, p.partition, p.offset) for p in partitions}
 
-    def _part(self, topic: str, partition: int, offset: int) -> _Part:
+    def _part(self, topic: str, partition: int, offset: int = _INVALID) -> _Part:
         log = self._broker.topics[topic][partition]
+        if offset == _INVALID and self._topics:
+            offset = self._group.committed.get((topic, partition), _INVALID)
         if offset >= 0:
             return _Part(log, offset)
         known = {_BEGINNING: log.first, _END: log.end}
@@ -162,8 +165,10 @@ class Consumer:
         """Up to so many messages; an empty list if the time passes first."""
         self._world.step("records asked")
         self._check_open()
+        # What is gathered already comes with a rebalance, too, though its partitions are given back.
+        messages = self._take(num_messages) if self._world.rng.random() < 0.5 else []
         self._serve()
-        messages = self._take(num_messages)
+        messages = messages or self._take(num_messages)
         if not messages:
             seen = self._broker.changes
             self._world.wait(lambda: self._broker.changes != seen, None if timeout < 0 else timeout)
@@ -214,9 +219,8 @@ class Consumer:
             count = rng.randint(1, count)
         records, part.position = log.read(part.position, count, committed=self._committed_only)
         kind = _LOG_APPEND_TIME if log.log_append_time else _CREATE_TIME
-        topic, partition = log.topic, log.partition
         messages += [
-            Message(topic, partition, offset, key, value, list(headers) or None, None, (kind, timestamp))
+            Message(log.topic, log.partition, offset, key, value, list(headers) or None, None, (kind, timestamp))
             for offset, timestamp, key, value, headers, _, _ in records
         ]
         end = log.limit(committed=self._committed_only)
@@ -278,8 +282,10 @@ class Consumer:
         self._check_open()
         self._world.step("offsets sent")
         sent = {(one.topic, one.partition): one.offset for one in offsets}
-        commit = _Commit(self._member_id, self._generation, sent, answered=False, error=self._fatal_for_commits())
-        if self._broker.available and self._world.rng.random() < 0.5:
+        sender = (self._member_id, self._generation) if self._broker.available else None
+        error = None if self._fatal is None else KafkaError(KafkaError._FATAL, "Local: Fatal error")
+        commit = _Commit(sender, sent, answered=False, error=error)
+        if sender is not None and self._world.rng.random() < 0.5:
             commit = self._answered(commit)
         self._commits.append(commit)
         self._world.step("offsets on their way")
@@ -291,14 +297,11 @@ class Consumer:
         known = self._group.committed
         return [TopicPartition(p.topic, p.partition, known.get((p.topic, p.partition), _INVALID)) for p in partitions]
 
-    def _fatal_for_commits(self) -> KafkaError | None:
-        return None if self._fatal is None else KafkaError(KafkaError._FATAL, "Local: Fatal error")
-
     def _answered(self, commit: _Commit) -> _Commit:
         if commit.error is not None:
             return commit._replace(answered=True)
         try:
-            self._group.commit(commit.member_id, commit.generation, commit.offsets)
+            self._group.commit(*(commit.sender or (self._member_id, self._generation)), commit.offsets)
         except KafkaException as error:
             return commit._replace(answered=True, error=error.args[0])
         return commit._replace(answered=True)
@@ -333,9 +336,11 @@ class Consumer:
         if self._fatal is not None or now < self._next_heartbeat:
             return
         if not self._broker.available:
-            if self._generation >= 0 and now - self._heard > self._session_seconds:
+            if self._has_taken_over and now - self._heard > self._session_seconds:
                 self._give_back(self._on_lost)
             return
+        if self._world.rng.random() < 0.5:
+            return  # the answer is still on its way: news may come within any call
         self._next_heartbeat = now + self._heartbeat_seconds
         group = self._group
         if group.is_fenced(self._member_id):
@@ -344,12 +349,26 @@ class Consumer:
             return
         if not group.heartbeat(self._member_id):
             self._give_back(self._on_lost)
+            self._member_id, self._generation = "", -1
+            if self._later():
+                return
             self._join(group)
         self._heard = now
         assigned = group.assignment(self._member_id)
         if assigned is not None and assigned[0] != self._generation:
             self._give_back(self._on_revoke)
+            # What is committed from here on is of the new generation, before its partitions are taken over.
+            self._generation = assigned[0]
+            self._world.step("partitions given back")
+        if not self._has_taken_over and not self._later():
             self._take_over(group)
+
+    def _later(self) -> bool:
+        """Whether the rest of a rebalance comes in a later call, as it does while the library waits for answers."""
+        if self._world.rng.random() < 0.5:
+            return False
+        self._next_heartbeat = self._world.time() + self._world.rng.choice((0.0, 0.0, 0.1, 1.0))
+        return True
 
     def _join(self, group: Group) -> None:
         self._world.step("group asked")
@@ -359,22 +378,21 @@ class Consumer:
         self._world.step("group joined")
 
     def _take_over(self, group: Group) -> None:
-        self._world.step("partitions given back")
         assigned = group.assignment(self._member_id)
-        if assigned is None:
-            return  # thrown out meanwhile; the next heartbeat tells
-        self._generation, places = assigned
-        given = sorted(places)
+        if assigned is None or assigned[0] != self._generation:
+            return  # thrown out meanwhile, or assigned anew; the next heartbeat tells
+        given = sorted(assigned[1])
+        self._has_taken_over = True
         if self._on_assign is not None:
             self._on_assign(self, [TopicPartition(topic, partition) for topic, partition in given])
-        self._parts = {place: self._part(*place, group.committed.get(place, _INVALID)) for place in given}
+        self._parts = {place: self._part(*place) for place in given}
         self._world.step("partitions taken over")
 
     def _give_back(self, callback: OnPartitions | None) -> None:
         """The partitions of the former generation are another's, or nobody's."""
-        if self._generation >= 0 and callback is not None:
+        if self._has_taken_over and callback is not None:
             callback(self, self.assignment())
-        self._generation = -1
+        self._has_taken_over = False
         self._parts = {}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.sim.faults import ABORTING_STEPS, CLOSING_STEPS, JOINING_STEPS, WIPING_STEPS, Fault
+from tests.sim.faults import ABORTING_STEPS, CLOSING_STEPS, REJOINED_STEPS, WIPING_STEPS, Fault
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker
 from tests.sim.world import Process
@@ -42,6 +42,8 @@ class Mishaps:
         if one is None:
             return False
         self.stop(one.process, fault.seconds)
+        if isinstance(one, SimSink):
+            self._sim.world.after(fault.seconds, self._arm_rejoining)
         return True
 
     def stop(self, process: Process, seconds: float) -> None:
@@ -60,7 +62,7 @@ class Mishaps:
             group = self._sim.broker.group(self._sim.sink_group)
             if group.members:
                 group.kick(self._sim.rng.choice(group.members))
-                self._arm_one_of("sink", JOINING_STEPS)
+                self._arm_rejoining()
         return True
 
     def _leave(self, fault: Fault) -> bool:
@@ -132,12 +134,16 @@ class Mishaps:
         self._arm_one_of("worker", WIPING_STEPS)
         return self._compact(fault)
 
-    def _arm_one_of(self, kind: str, steps: tuple[str, ...]) -> None:
+    def _arm_rejoining(self) -> None:
+        """The first commits after a sink has lost its partitions are those that may skip what it dropped."""
+        self._arm_one_of("sink", REJOINED_STEPS, self._sim.rng.choice([1, 1, 2, 3]))
+
+    def _arm_one_of(self, kind: str, steps: tuple[str, ...], nth: int = 1) -> None:
         """Most times, a crash at one of these steps: they come only in the wake of something else."""
         rng = self._sim.rng
         if rng.random() < 0.8:
             crash = Fault(0.0, "crash", kind, rng.choice(steps), seconds=rng.choice([0.1, 1.0]))
-            self._sim.armed.append([crash, 1])
+            self._sim.armed.append([crash, nth])
 
     def _commit_times_out(self, _fault: Fault) -> bool:
         self._sim.broker.fail_next("commit timed out but decided")

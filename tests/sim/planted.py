@@ -200,6 +200,24 @@ BUGS: Final[dict[str, Edit]] = {
         "offset + step",
         "offset + 2 * step",
     ),
+    "the sink keeps what it read before its partitions were given back": Edit(
+        "sinks.consuming",
+        "Consuming._consume",
+        "if self._generation != generation:",
+        "if False:",
+    ),
+    "the sink believes a call that gave its partitions back": Edit(
+        "sinks.consuming",
+        "Consuming._consume",
+        "self._begin_again()\n            return []",
+        "generation, messages = self._generation, []",
+    ),
+    "what a call that gave partitions back brought is not read again": Edit(
+        "sinks.consuming",
+        "Consuming._begin_again",
+        "if places:",
+        "if False:",
+    ),
     "an insert that failed is not repeated": Edit(
         "sinks.inserting",
         "Inserter._store",

@@ -132,7 +132,7 @@ class Simulation:
             batch_records_max=pick([1, 10, 100]),
             session_timeout_ms=int(SESSION_SECONDS * 1000),
             sink_batch_rows_max=pick([3, 40, 1000]),
-            sink_batch_ms=pick([10, 500]),
+            sink_batch_ms=pick([10, 500, 2_000]),
             clickhouse="clickhouse://sim",
         )
 

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import OFFSET_INVALID, TopicPartition
 
 from sinks import consuming as module
 from sinks.backends import Backend
@@ -11,16 +12,27 @@ from sinks.status import Status
 from truyvet.config import Settings
 
 
-def test_what_was_read_before_partitions_are_given_back_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_what_was_read_before_partitions_are_given_back_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
+) -> None:
     """It would be stored with its offsets, though what came before it is not: whoever reads on skips that."""
     before: list[Any] = [b"before"] * module._CONSUME_AT_ONCE
-    after: list[Any] = [b"after"]
+    mixed: list[Any] = [b"before or after"]
+    held = [TopicPartition("t", 0, 7)] if taken_over else []
+    assigned: list[TopicPartition] = []
 
     class Client:
-        """A client that tells in its second call that the partitions are given back."""
+        """A client that tells in its second call that the partitions are given back, and perhaps taken over."""
 
         def __init__(self, _options: object) -> None:
-            self._answers = [before, after]
+            self._answers = [before, mixed]
+
+        def assignment(self) -> list[TopicPartition]:
+            return held
+
+        def assign(self, partitions: list[TopicPartition]) -> None:
+            assigned.extend(partitions)
 
         def consume(self, _number: int, _seconds: float) -> list[Any]:
             if len(self._answers) == 1:
@@ -33,5 +45,6 @@ def test_what_was_read_before_partitions_are_given_back_is_dropped(monkeypatch: 
 
     monkeypatch.setattr(module, "Consumer", Client)
     sink = Consuming(Settings(), cast("Backend", Named()), {}, Status())
-    assert sink._consume(10_000) == after
+    assert sink._consume(10_000) == []
+    assert [(one.topic, one.partition, one.offset) for one in assigned] == [("t", 0, OFFSET_INVALID)] * len(held)
     sink._inserter.stop(1.0)
