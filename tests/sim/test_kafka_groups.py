@@ -107,11 +107,13 @@ def test_what_is_committed_before_partitions_are_taken_over_counts(kafka: Kafka,
     two = Member(kafka, fed, group)
     for _ in range(CALLS_MAX):
         two.seen._read()
-        one.seen._read()
-        if one.told[-1][0] == "revoked":
+        one.consumer.poll(0.0)  # a longer call would take the new ones over, too
+        if len(one.told) > 1:
             break
     two.seen.until(lambda: bool(two.told))
-    assert [what for what, _ in one.told][:2] == ["assigned", "revoked"]
+    # The stand-in may do all of it in one call, and take over before it commits.
+    told = [what for what, _ in one.told]
+    assert told == ["assigned", "revoked"] or (told == ["assigned", "revoked", "assigned"] and not kafka.real)
     one.commit(p0=2)
     # Of the stand-in, whether it has joined again by then depends on the seed.
     refused = {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
