@@ -1,0 +1,116 @@
+"""What a tree of processes uses, read from /proc; and the figures that a round's samples come to."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+MILLION: Final = 1_000_000
+GRACE_SECONDS: Final = 1.0
+"""What is done so soon after the last output belongs to it: counts that are sent, offsets that are committed."""
+_PARENT_FIELD: Final = 1
+_CPU_FIELDS: Final = slice(11, 15)
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+
+class Sample(NamedTuple):
+    """How far a contender was at one moment of its round."""
+
+    seconds: float
+    """Since it was started."""
+    outputs: int
+    """Records of its output topic."""
+    cpu_seconds: float
+    """Of all its processes, so far."""
+    finished: bool
+    """Whether what comes behind the output topic is done, too; always, where nothing does."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One round of one contender."""
+
+    events_per_second: float
+    cpu_seconds_per_million: float
+    """Over the process tree, per million scans sent, copies included; what came before the first output left out."""
+    startup_seconds: float
+    """Until the first output."""
+    startup_cpu_seconds: float
+    memory_mib_peak: float
+    """Of all processes together; what they share counts once."""
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the command's name; None if there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text[text.rindex(")") + 2 :].split()
+
+
+def tree(roots: Iterable[int]) -> set[int]:
+    """These processes and all that descend from them."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            fields = _stat_fields(int(entry.name))
+            if fields is not None:
+                children.setdefault(int(fields[_PARENT_FIELD]), []).append(int(entry.name))
+    found: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        found.add(pid)
+        waiting += children.get(pid, [])
+    return found
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """CPU time of the processes and of the children that they have reaped."""
+    ticks = 0
+    for pid in pids:
+        fields = _stat_fields(pid)
+        if fields is not None:
+            ticks += sum(int(field) for field in fields[_CPU_FIELDS])
+    return ticks / _TICKS_PER_SECOND
+
+
+def memory_bytes(pids: Iterable[int]) -> int:
+    """Resident memory of the processes together, what they share counted once (proportional set size)."""
+    kibibytes = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        kibibytes += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kibibytes * 1024
+
+
+def figures(samples: Sequence[Sample], scans: int, memory_bytes_peak: int) -> Figures:
+    """What a round's samples come to; ``scans`` is how many records were sent, copies included.
+
+    Between the first output that was seen and the last one, a share of all outputs came; the same share of all scans
+    was worked off. So neither start-up nor a first large batch counts, and what it left to do does.
+
+    Raises:
+        ValueError: there was no output.
+    """
+    final = samples[-1].outputs
+    if not final:
+        raise ValueError("there was no output")
+    first = next(number for number, sample in enumerate(samples) if sample.outputs)
+    # Where most of it came at once, that is what is measured, from the last look before it.
+    begin = samples[first] if 2 * samples[first].outputs <= final else samples[max(0, first - 1)]
+    last = next(sample for sample in samples if sample.outputs == final and sample.finished)
+    settled = next((s for s in samples if s.seconds >= last.seconds + GRACE_SECONDS), samples[-1])
+    events = scans * (final - begin.outputs) / final
+    return Figures(
+        events_per_second=events / max(last.seconds - begin.seconds, 1e-3),
+        cpu_seconds_per_million=(settled.cpu_seconds - begin.cpu_seconds) / events * MILLION,
+        startup_seconds=samples[first].seconds,
+        startup_cpu_seconds=begin.cpu_seconds,
+        memory_mib_peak=memory_bytes_peak / 1024**2,
+    )

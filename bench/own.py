@@ -1,0 +1,105 @@
+"""This project's own contenders: the person room alone, and the whole pipeline with its sink."""
+
+import sys
+import time
+from typing import Final
+
+from bench.rounds import Round
+from infra.processes import ProcessId
+from infra.topics import TOPICS, ensure_topics, existing_topics, remove_topics
+from truyvet.drain import Drain
+from truyvet.members import Kind
+from truyvet.stack import Stack
+
+INPUTS: Final = ("scans", "venues")
+"""What all contenders read, and nobody removes."""
+_LOOK_SECONDS: Final = 0.5
+"""Each look at a whole pipeline asks the broker for the ends of dozens of partitions."""
+
+
+class _Own:
+    """What both have in common: a stack on the harness's broker, and the topics of the shared prefix."""
+
+    def __init__(self, task: Round, stack: Stack) -> None:
+        self._task = task
+        self.stack = stack
+        self._remove_topics()
+        ensure_topics(task.settings)
+
+    @property
+    def enriched(self) -> str:
+        """The topic of its accepted scans."""
+        return self._task.settings.topic("enriched")
+
+    @property
+    def counts(self) -> str:
+        """The topic of its counts; those by venue and area are among them."""
+        return self._task.settings.topic("aggregates")
+
+    @property
+    def processes(self) -> list[ProcessId]:
+        """Workers, and the sink where there is one."""
+        return [member.process for member in self.stack.members()]
+
+    def check(self) -> None:
+        """Raises if a process of the stack has ended by itself.
+
+        Raises:
+            ProcessError: it has; with the end of its log.
+        """
+        self.stack.check()
+
+    def finished(self) -> bool:
+        """There is nothing behind the output topic: a step's outputs and state are one transaction."""
+        return True
+
+    def stop(self) -> None:
+        """Stops the stack's processes."""
+        self.stack.stop()
+
+    def clean(self) -> None:
+        """Removes all topics but the inputs."""
+        self._remove_topics()
+
+    def _remove_topics(self) -> None:
+        settings = self._task.settings
+        own = {settings.topic(spec.name) for spec in TOPICS if spec.name not in INPUTS}
+        remove_topics(settings, own & existing_topics(settings).keys())
+
+
+class _PersonStack(Stack):
+    """A stack whose workers hold the person room alone."""
+
+    def _command(self, kind: Kind) -> list[str]:
+        return [sys.executable, "-m", "bench.person_worker"] if kind == "worker" else super()._command(kind)
+
+
+class PersonRoom(_Own):
+    """One worker with the person room and all its guarantees; neither venue room nor sink."""
+
+    def __init__(self, task: Round) -> None:
+        super().__init__(task, _PersonStack(task.settings, task.directory, own_broker=False))
+        self.stack.start_worker(0)
+
+
+class Pipeline(_Own):
+    """The whole pipeline: one worker with both rooms, the sink, the embedded ClickHouse."""
+
+    def __init__(self, task: Round) -> None:
+        super().__init__(task, Stack(task.settings, task.directory, own_broker=False))
+        self.stack.start()
+        self._drain = Drain(self.stack)
+        self._looked_at = 0.0
+
+    def finished(self) -> bool:
+        """Whether all that follows from the scans is stored in ClickHouse, too."""
+        if time.monotonic() < self._looked_at + _LOOK_SECONDS:
+            return False
+        settled = self._drain.settled()
+        self._looked_at = time.monotonic()
+        return settled
+
+    def stop(self) -> None:
+        """Stops the stack's processes."""
+        self._drain.close()
+        super().stop()

@@ -1,0 +1,1 @@
+"""One short program for each contender, written as its own documentation advises."""

@@ -1,0 +1,202 @@
+"""``./do bench``: everyone does the same job on the same broker and input, in alternation, several rounds.
+
+One broker, the input written once. In each round every contender starts with output topics, a group and a folder of its
+own, runs until all that is expected is there, and is stopped. Odd rounds go through the contenders backwards, so that
+none is always the one after another. ``--only`` takes names of contenders; ``--list`` prints them.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from bench.checking import Record, Verdict, check
+from bench.contenders import INSTALLED_DIR, Contender, contenders
+from bench.measuring import Sample, cpu_seconds, figures, memory_bytes, tree
+from bench.report import Outcome, as_json, table
+from bench.rounds import PREFIX, Round, Running
+from bench.workload import Expected, Shape, expected_of, scan_lines, venue_lines
+from infra.kafka import KafkaBroker
+from infra.processes import ProcessError
+from infra.topics import BrokerAwayError, admin_client, ensure_topics
+from producers.feed import Feed
+from producers.lines import SCANS, VENUES
+from streams.shell.restore import log_consumer, watermarks
+from truyvet.config import Settings, load_settings
+
+SAMPLE_SECONDS: Final = 0.1
+MEMORY_SECONDS: Final = 1.0
+"""Asking how much memory is shared walks all its pages."""
+SETTLE_SECONDS: Final = 3.0
+"""So long nothing new comes before a round counts as done: three times as long as counts wait."""
+ROUND_SECONDS_MAX: Final = 1800.0
+_CONSUME_SECONDS: Final = 0.05
+_CONSUME_RECORDS: Final = 10_000
+
+
+class TooSlowError(Exception):
+    """A contender did not produce what was expected in time; one sentence."""
+
+
+class Watch:
+    """Samples one running contender until it has done everything."""
+
+    def __init__(self, settings: Settings, running: Running) -> None:
+        self._admin = admin_client(settings)
+        self._partitions = settings.partitions
+        self._running = running
+        self._pids: set[int] = set()
+        self._looked_at = -MEMORY_SECONDS
+        self._began = time.monotonic()
+        self.samples: list[Sample] = []
+        self.memory_bytes_peak = 0
+
+    def until_done(self, outputs_expected: int, seconds_max: float) -> None:
+        """Returns once the outputs are there, and for a while nothing new has come.
+
+        Raises:
+            ProcessError: a process ended by itself.
+            TooSlowError: it takes longer than ``seconds_max``.
+        """
+        moved_at = 0.0
+        while True:
+            self._running.check()
+            sample = self._look(outputs_expected)
+            if not self.samples or sample.outputs != self.samples[-1].outputs or not sample.finished:
+                moved_at = sample.seconds
+            self.samples.append(sample)
+            if sample.finished and sample.outputs >= outputs_expected and sample.seconds > moved_at + SETTLE_SECONDS:
+                return
+            if sample.seconds > seconds_max:
+                raise TooSlowError(f"{sample.outputs} of {outputs_expected} outputs after {sample.seconds:.0f} s")
+            time.sleep(SAMPLE_SECONDS)
+
+    def _look(self, outputs_expected: int) -> Sample:
+        seconds = time.monotonic() - self._began
+        if seconds >= self._looked_at + MEMORY_SECONDS:
+            self._looked_at = seconds
+            self._pids = tree(process.pid for process in self._running.processes)
+            self.memory_bytes_peak = max(self.memory_bytes_peak, memory_bytes(self._pids))
+        outputs = _end(self._admin, self._running.enriched, self._partitions)
+        done_before = bool(self.samples) and self.samples[-1].finished and outputs == self.samples[-1].outputs
+        finished = outputs >= outputs_expected and (done_before or self._running.finished())
+        return Sample(seconds, outputs, cpu_seconds(self._pids), finished)
+
+
+def _end(admin: AdminClient, topic: str, partitions: int) -> int:
+    """Records of a topic so far, uncommitted ones and the marks of transactions among them."""
+    places = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
+    try:
+        return sum(int(future.result().offset) for future in admin.list_offsets(places).values())
+    except KafkaException:
+        return 0  # a topic that is made at this moment
+
+
+def read_committed(settings: Settings, topic: str) -> Iterator[Record]:
+    """Everything that a topic holds, as readers of committed records see it; partition by partition."""
+    consumer = log_consumer(settings)
+    try:
+        for number in range(settings.partitions):
+            begin, end = watermarks(consumer, topic, number)
+            consumer.assign([TopicPartition(topic, number, begin)])
+            place = begin
+            while place < end:
+                for message in consumer.consume(_CONSUME_RECORDS, _CONSUME_SECONDS):
+                    if message.error() is None:
+                        yield message.key(), message.value() or b"{}"
+                place = consumer.position([TopicPartition(topic, number)])[0].offset
+    finally:
+        consumer.close()
+
+
+def run_round(task: Round, contender: Contender, shape: Shape, expected: Expected) -> Outcome:
+    """One contender's run, measured and checked; why it failed, if it did."""
+    task.directory.mkdir(parents=True)
+    running: Running | None = None
+    found, verdict, failure = None, None, None
+    try:
+        running = contender.start(task)
+        watch = Watch(task.settings, running)
+        watch.until_done(len(expected.venue_of), ROUND_SECONDS_MAX)
+        found = figures(watch.samples, shape.scans, watch.memory_bytes_peak)
+    except (ProcessError, BrokerAwayError, TooSlowError) as error:
+        failure = str(error)
+    if running is not None:
+        running.stop()
+        verdict = _verdict(task.settings, running, contender, expected)
+        running.clean()
+    if failure is None:
+        shutil.rmtree(task.directory)
+    return Outcome(contender.name, task.number, found, verdict, failure)
+
+
+def _verdict(settings: Settings, running: Running, contender: Contender, expected: Expected) -> Verdict:
+    enriched = (value for _, value in read_committed(settings, running.enriched))
+    return check(expected, enriched, read_committed(settings, running.counts), contender.counts_form)
+
+
+def feed(settings: Settings, shape: Shape) -> Expected:
+    """Writes the input to the broker, and says what must come of it."""
+    ensure_topics(settings)
+    sender = Feed(settings)
+    sender.send(VENUES.topic, venue_lines(shape))
+    sender.send(SCANS.topic, scan_lines(shape))
+    return expected_of(venue_lines(shape), scan_lines(shape))
+
+
+def rounds_of(chosen: Sequence[Contender], rounds: int) -> Iterator[tuple[int, Contender]]:
+    """Who runs when: forwards, then backwards, and so on."""
+    for number in range(1, rounds + 1):
+        for contender in chosen if number % 2 else reversed(chosen):
+            yield number, contender
+
+
+def _parse(arguments: Sequence[str] | None, known: Iterable[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./do bench", description=__doc__)
+    parser.add_argument("--scans", type=int, default=Shape.scans, help="records, copies included (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of each contender (%(default)s)")
+    parser.add_argument("--partitions", type=int, default=4, help="of every topic (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=list(known), metavar="NAME", help="these contenders alone")
+    parser.add_argument("--out", type=Path, default=INSTALLED_DIR / "result.json", help="where the JSON goes")
+    parser.add_argument("--list", action="store_true", help="prints the contenders and ends")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs everything; 1 if a contender failed or its output is not what it must be."""
+    everyone = contenders()
+    args = _parse(arguments, everyone)
+    if args.list:
+        sys.stdout.writelines(f"{name:20} {found.title}\n" for name, found in everyone.items())
+        return 0
+    chosen = [everyone[name] for name in args.only or everyone]
+    shape = Shape(scans=args.scans)
+    directory = INSTALLED_DIR / "run"
+    shutil.rmtree(directory, ignore_errors=True)
+    outcomes: list[Outcome] = []
+    broker = KafkaBroker(directory / "kafka")
+    with broker:
+        settings = load_settings(
+            brokers=broker.brokers, topic_prefix=PREFIX, partitions=args.partitions, restating=True, query_port=0
+        )
+        expected = feed(settings, shape)
+        for number, contender in rounds_of(chosen, args.rounds):
+            task = Round(settings, contender.name, number, directory / f"{contender.name}-{number}")
+            outcome = run_round(task, contender, shape, expected)
+            outcomes.append(outcome)
+            sys.stderr.write(f"round {number}: {table(everyone, [outcome]).splitlines()[-1]}\n")
+    shutil.rmtree(directory / "kafka")
+    args.out.write_text(as_json(shape, everyone, outcomes), encoding="utf-8")
+    sys.stdout.write(table(everyone, outcomes))
+    wrong = [o for o in outcomes if o.failure is not None or o.verdict is None or not o.verdict.right]
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
