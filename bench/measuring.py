@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 MILLION: Final = 1_000_000
+COUNTS_SECONDS: Final = 1.0
+"""How often contenders send the counts that have changed: so much later than the last scan, the last ones may come."""
 GRACE_SECONDS: Final = 1.0
-"""What is done so soon after the last output belongs to it: counts that are sent, offsets that are committed."""
+"""What is done so soon after the last output belongs to it: offsets that are committed, state that is written."""
 _PARENT_FIELD: Final = 1
 _CPU_FIELDS: Final = slice(11, 15)
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -20,7 +22,9 @@ class Sample(NamedTuple):
     seconds: float
     """Since it was started."""
     outputs: int
-    """Records of its output topic."""
+    """Records of the topic of accepted scans."""
+    counts: int
+    """Records of the topic of counts."""
     cpu_seconds: float
     """Of all its processes, so far."""
     finished: bool
@@ -105,11 +109,13 @@ def figures(samples: Sequence[Sample], scans: int, memory_bytes_peak: int) -> Fi
     # Where most of it came at once, that is what is measured, from the last look before it.
     begin = samples[first] if 2 * samples[first].outputs <= final else samples[max(0, first - 1)]
     last = next(sample for sample in samples if sample.outputs == final and sample.finished)
-    settled = next((s for s in samples if s.seconds >= last.seconds + GRACE_SECONDS), samples[-1])
+    counted = next(sample for sample in samples if sample.counts == samples[-1].counts)
+    end_seconds = max(last.seconds, counted.seconds - COUNTS_SECONDS)
+    done = next((s for s in samples if s.seconds >= max(end_seconds + GRACE_SECONDS, counted.seconds)), samples[-1])
     events = scans * (final - begin.outputs) / final
     return Figures(
-        events_per_second=events / max(last.seconds - begin.seconds, 1e-3),
-        cpu_seconds_per_million=(settled.cpu_seconds - begin.cpu_seconds) / events * MILLION,
+        events_per_second=events / max(end_seconds - begin.seconds, 1e-3),
+        cpu_seconds_per_million=(done.cpu_seconds - begin.cpu_seconds) / events * MILLION,
         startup_seconds=samples[first].seconds,
         startup_cpu_seconds=begin.cpu_seconds,
         memory_mib_peak=memory_bytes_peak / 1024**2,

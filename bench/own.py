@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
 from bench.rounds import Round
@@ -25,6 +26,14 @@ class _Own:
         self.stack = stack
         self._remove_topics()
         ensure_topics(task.settings)
+
+    def _start(self, start: Callable[[], None]) -> None:
+        """A start that fails leaves nothing running."""
+        try:
+            start()
+        except BaseException:
+            self.stack.stop()
+            raise
 
     @property
     def enriched(self) -> str:
@@ -79,7 +88,7 @@ class PersonRoom(_Own):
 
     def __init__(self, task: Round) -> None:
         super().__init__(task, _PersonStack(task.settings, task.directory, own_broker=False))
-        self.stack.start_worker(0)
+        self._start(lambda: self.stack.start_worker(0))
 
 
 class Pipeline(_Own):
@@ -87,7 +96,7 @@ class Pipeline(_Own):
 
     def __init__(self, task: Round) -> None:
         super().__init__(task, Stack(task.settings, task.directory, own_broker=False))
-        self.stack.start()
+        self._start(self.stack.start)
         self._drain = Drain(self.stack)
         self._looked_at = 0.0
 

@@ -6,6 +6,7 @@ none is always the one after another. ``--only`` takes names of contenders; ``--
 """
 
 import argparse
+import contextlib
 import shutil
 import sys
 import time
@@ -68,7 +69,7 @@ class Watch:
         while True:
             self._running.check()
             sample = self._look(outputs_expected)
-            if not self.samples or sample.outputs != self.samples[-1].outputs or not sample.finished:
+            if not self.samples or _moved(self.samples[-1], sample) or not sample.finished:
                 moved_at = sample.seconds
             self.samples.append(sample)
             if sample.finished and sample.outputs >= outputs_expected and sample.seconds > moved_at + SETTLE_SECONDS:
@@ -83,19 +84,25 @@ class Watch:
             self._looked_at = seconds
             self._pids = tree(process.pid for process in self._running.processes)
             self.memory_bytes_peak = max(self.memory_bytes_peak, memory_bytes(self._pids))
-        outputs = _end(self._admin, self._running.enriched, self._partitions)
+        running = self._running
+        outputs, counts = _ends(self._admin, (running.enriched, running.counts), self._partitions)
         done_before = bool(self.samples) and self.samples[-1].finished and outputs == self.samples[-1].outputs
-        finished = outputs >= outputs_expected and (done_before or self._running.finished())
-        return Sample(seconds, outputs, cpu_seconds(self._pids), finished)
+        finished = outputs >= outputs_expected and (done_before or running.finished())
+        return Sample(seconds, outputs, counts, cpu_seconds(self._pids), finished)
 
 
-def _end(admin: AdminClient, topic: str, partitions: int) -> int:
-    """Records of a topic so far, uncommitted ones and the marks of transactions among them."""
-    places = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
-    try:
-        return sum(int(future.result().offset) for future in admin.list_offsets(places).values())
-    except KafkaException:
-        return 0  # a topic that is made at this moment
+def _moved(before: Sample, after: Sample) -> bool:
+    return (before.outputs, before.counts) != (after.outputs, after.counts)
+
+
+def _ends(admin: AdminClient, topics: Sequence[str], partitions: int) -> list[int]:
+    """Records of each topic so far, uncommitted ones and the marks of transactions among them."""
+    places = {TopicPartition(topic, number): OffsetSpec.latest() for topic in topics for number in range(partitions)}
+    ends = dict.fromkeys(topics, 0)
+    for place, future in admin.list_offsets(places).items():
+        with contextlib.suppress(KafkaException):  # a partition that was made just now has no leader yet
+            ends[place.topic] += int(future.result().offset)
+    return [ends[topic] for topic in topics]
 
 
 def read_committed(settings: Settings, topic: str) -> Iterator[Record]:
