@@ -21,11 +21,12 @@ usage: ./do VERB [arguments]
   chaos [arguments]    the real processes killed at random from a seed: the same rows (--kills 8 --scale 0.02: a quick one)
   truyvet [arguments]  the command line, in the project's own environment (./do truyvet --help)
   sim [arguments]      the rooms and the sink in a simulated world, crashed at every step (./do sim --help)
+  bench [arguments]    the job side by side with what else one would pick (--scans 20000 --rounds 1: a quick one)
   lint                 ruff check, ruff format --check, mypy
   format               ruff's formatter and its safe fixes
   schemas              writes schemas/json anew from the models
   docs                 writes docs/configuration.md and docs/metrics.md anew
-  lock                 compiles requirements.lock and requirements-dev.lock anew
+  lock                 compiles requirements.lock, requirements-dev.lock and the bench's locks anew
   setup                installs everything that `demo` and `test` need, and no more
   clean                stops the local stack, then removes .venv, var and caches
 TEXT
@@ -183,21 +184,73 @@ need_broker() {
   fi
 }
 
+# --- what the bench compares with -------------------------------------------------------------------
+
+bench_peers=(plain faust quix bytewax pathway)
+bench_runtime=$runtime/bench
+
+# Each in an environment of its own: they want other versions of the same packages.
+fetch_peer() {
+  local peer_venv=$bench_runtime/venv-$1 lock=$project/bench/requirements-$1.lock
+  "$(find_python)" -m venv --clear "$peer_venv" &&
+    "$peer_venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
+      --require-hashes -r "$lock" &&
+    peer_hash "$1" >"$peer_venv/stamp"
+}
+
+peer_hash() { sha256sum <"$project/bench/requirements-$1.lock"; }
+
+fetch_kafka_streams() {
+  local source=$project/bench/peers/kafka-streams built=$bench_runtime/kafka-streams
+  rm -rf "$built" &&
+    mvn --batch-mode --no-transfer-progress --strict-checksums --update-snapshots -f "$source/pom.xml" \
+      dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$built/jars" &&
+    (cd "$built/jars" && sha256sum --check --strict --quiet "$source/jars.sha256") &&
+    find "$source/src" -name '*.java' -exec javac --release 17 -d "$built/classes" -cp "$built/jars/*" {} + &&
+    kafka_streams_hash >"$built/stamp"
+}
+
+kafka_streams_hash() {
+  find "$project/bench/peers/kafka-streams" -type f -print0 | sort -z | xargs -0 cat | sha256sum
+}
+
+need_bench() {
+  local peer
+  local -a packages=()
+  mkdir -p "$bench_runtime"
+  for peer in "${bench_peers[@]}"; do
+    if [ "$(cat "$bench_runtime/venv-$peer/stamp" 2>/dev/null || true)" != "$(peer_hash "$peer")" ]; then
+      step "bench: packages of $peer" fetch_peer "$peer"
+    fi
+  done
+  if [ "$(cat "$bench_runtime/kafka-streams/stamp" 2>/dev/null || true)" = "$(kafka_streams_hash)" ]; then return; fi
+  if ! command -v javac >/dev/null; then packages+=(openjdk-17-jdk-headless); fi
+  if ! command -v mvn >/dev/null; then packages+=(maven); fi
+  if [ ${#packages[@]} -gt 0 ]; then
+    command -v apt-get >/dev/null || die "install these first, there is no apt-get here: ${packages[*]}"
+    step "Debian's package lists" as_root apt-get update
+    step "Debian packages ${packages[*]}" apt_install "${packages[@]}"
+  fi
+  step "bench: Kafka Streams, with Maven" fetch_kafka_streams
+}
+
 # --- set-up as a whole -----------------------------------------------------------------------------
 
-# setup KIND: `run` for the pipeline, `dev` for tests and tools too. One at a time.
+# setup KIND: `run` for the pipeline, `dev` for tests and tools too, `bench` for what it is compared with. One at a time.
 setup() {
-  local kind=$1 began=$EPOCHREALTIME
+  local kind=$1 base=$1 began=$EPOCHREALTIME
   mkdir -p "$runtime"
   exec 9>"$runtime/setup.lock"
   flock --nonblock 9 || {
     say "another ./do is setting up; waiting for it"
     flock 9
   }
-  need_packages "$kind"
-  need_venv "$kind"
+  if [ "$kind" = bench ]; then base=run; fi
+  need_packages "$base"
+  need_venv "$base"
   need_project
   need_broker
+  if [ "$kind" = bench ]; then need_bench; fi
   exec 9>&-
   if [ "$setup_steps" -gt 0 ]; then say "set-up took $(seconds_since "$began") s in all"; fi
 }
@@ -220,12 +273,19 @@ lint() {
 }
 
 lock() {
+  local peer
   local -a compile=(
     "$venv/bin/uv" pip compile pyproject.toml --quiet --no-header --no-emit-index-url --no-emit-find-links
     --generate-hashes --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --group build
   )
   check "requirements.lock" "${compile[@]}" "$@" -o requirements.lock
   check "requirements-dev.lock" "${compile[@]}" "$@" --group dev -c requirements.lock -o requirements-dev.lock
+  # Some of the bench's peers have wheels for newer systems alone than that platform means.
+  for peer in "${bench_peers[@]}"; do
+    check "bench/requirements-$peer.lock" "$venv/bin/uv" pip compile "bench/requirements-$peer.in" --quiet --no-header \
+      --no-annotate --no-emit-index-url --no-emit-find-links --generate-hashes --only-binary :all: \
+      --python-version 3.11 --python-platform x86_64-manylinux_2_34 "$@" -o "bench/requirements-$peer.lock"
+  done
 }
 
 clean() {
@@ -264,6 +324,10 @@ main() {
     sim)
       setup dev
       exec "$venv/bin/python" -m tests.sim "$@"
+      ;;
+    bench)
+      setup bench
+      exec "$venv/bin/python" -m bench.run "$@"
       ;;
     lint)
       setup dev

@@ -146,7 +146,7 @@ def _others() -> list[Contender]:
             "faust",
             f"faust-streaming {version('faust', 'faust-streaming')}, as documented",
             "at-least-once: tables in RocksDB and changelogs; a crash doubles or loses outputs and counts",
-            _program(_python("faust", "bench.peers.stock_faust", "worker", "-l", "warn", "--without-web")),
+            _program(_python("faust", "bench.peers.stock_faust", "-L", "uvloop", "worker", "-l", "warn", "--without-web")),
         ),
         Contender(
             "bytewax",

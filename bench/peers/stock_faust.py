@@ -2,9 +2,10 @@
 
 As https://faust-streaming.github.io/faust/userguide/tables.html and
 https://faust-streaming.github.io/faust/userguide/agents.html advise: a ``Record`` as the stream's type, tables that are
-read and written in the agent, ``store="rocksdb://"``, a timer for what is sent now and then. Durability: tables are
-written to changelog topics, at-least-once; a crash between a table's write and the offset's commit counts a scan twice
-or loses its output.
+read and written in the agent, ``store="rocksdb://"``, a timer for what is sent now and then; with the extras ``fast``
+and ``uvloop`` of https://faust-streaming.github.io/faust/userguide/installation.html. Durability: tables are written to
+changelog topics, at-least-once; a crash between a table's write and the offset's commit counts a scan twice or loses its
+output.
 """
 
 from pathlib import Path
