@@ -134,6 +134,7 @@ def _pathway() -> list[Contender]:
 
 
 def _others() -> list[Contender]:
+    faust = ("-L", "uvloop", "worker", "-l", "warn", "--without-web")
     recovery = ("-r", "{directory}/recovery", "-s", str(_SNAPSHOT_SECONDS), "-b", "0")
     return [
         Contender(
@@ -146,7 +147,7 @@ def _others() -> list[Contender]:
             "faust",
             f"faust-streaming {version('faust', 'faust-streaming')}, as documented",
             "at-least-once: tables in RocksDB and changelogs; a crash doubles or loses outputs and counts",
-            _program(_python("faust", "bench.peers.stock_faust", "-L", "uvloop", "worker", "-l", "warn", "--without-web")),
+            _program(_python("faust", "bench.peers.stock_faust", *faust)),
         ),
         Contender(
             "bytewax",

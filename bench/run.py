@@ -97,7 +97,8 @@ def _moved(before: Sample, after: Sample) -> bool:
 
 def _ends(admin: AdminClient, topics: Sequence[str], partitions: int) -> list[int]:
     """Records of each topic so far, uncommitted ones and the marks of transactions among them."""
-    places = {TopicPartition(topic, number): OffsetSpec.latest() for topic in topics for number in range(partitions)}
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's types leave it out
+    places = {TopicPartition(topic, number): latest for topic in topics for number in range(partitions)}
     ends = dict.fromkeys(topics, 0)
     for place, future in admin.list_offsets(places).items():
         with contextlib.suppress(KafkaException):  # a partition that was made just now has no leader yet

@@ -1,7 +1,7 @@
 """Bytewax as documented: a dataflow with its Kafka connector, stateful operators and recovery.
 
 As https://docs.bytewax.io/stable/guide/concepts/recovery.html and
-https://docs.bytewax.io/stable/guide/connecting/kafka.html advise; run by ``python -m bytewax.run
+https://docs.bytewax.io/stable/api/bytewax/bytewax.connectors.kafka.html advise; run by ``python -m bytewax.run
 bench.peers.bytewax_flow:flow -r DIRECTORY -s SECONDS`` on a folder that ``python -m bytewax.recovery`` prepared.
 Durability: operators' state and the source's offsets are written to SQLite by snapshots; outputs since the last one are
 sent again after a crash (at-least-once).
@@ -75,7 +75,7 @@ by_person = op.filter_map("decode", source.oks, decode)
 accepted = op.stateful_flat_map("only_new", by_person, only_new)
 messages = op.map("encode", accepted, lambda pair: KafkaSinkMessage(pair[0].encode(), job.encode(pair[1])))
 kop.output("enriched", messages, brokers=brokers, topic=task.enriched, add_config=options)
-by_cell = op.map("by_cell", accepted, lambda pair: (job.count_key(pair[1]), pair[1]))
+by_cell = op.map("by_cell", accepted, lambda pair: (job.count_key(pair[1].occurred_at, pair[1].ward_code), pair[1]))
 counted = op.stateful("count", by_cell, Counting)
 upserts = op.map("upsert", counted, lambda pair: KafkaSinkMessage(pair[0].encode(), job.count_value(*pair)))
 kop.output("counts", upserts, brokers=brokers, topic=task.counts, add_config=options)

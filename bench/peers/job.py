@@ -97,7 +97,7 @@ def task() -> Task:
 decode_scan = msgspec.json.Decoder(Scan).decode
 """A scan of its bytes; raises ``msgspec.DecodeError`` where they are none."""
 encode = msgspec.json.Encoder().encode
-_decode_venue = msgspec.json.Decoder(Venue).decode
+decode_venue = msgspec.json.Decoder(Venue).decode
 
 
 def utc_text(moment: datetime) -> str:
@@ -123,9 +123,9 @@ def enrich(scan: Scan, venue: Venue) -> Enriched:
     )
 
 
-def count_key(event: Enriched) -> str:
+def count_key(occurred_at: str, ward_code: str) -> str:
     """Minute and ward of an accepted scan."""
-    return f"{event.occurred_at[:16]}|{event.ward_code}"
+    return f"{occurred_at[:16]}|{ward_code}"
 
 
 def count_value(key: str, counts: list[int]) -> bytes:
@@ -155,13 +155,12 @@ class Counts:
     cells: dict[str, list[int]] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
 
-    def add(self, event: Enriched) -> None:
-        """Counts one accepted scan."""
-        key = count_key(event)
+    def add(self, key: str, direction: str) -> None:
+        """Counts one accepted scan by its ``count_key``."""
         cell = self.cells.get(key)
         if cell is None:
             cell = self.cells[key] = [0, 0, 0]
-        cell[WAYS[event.direction]] += 1
+        cell[WAYS[direction]] += 1
         self.changed.add(key)
 
     def take_changed(self) -> Iterator[tuple[bytes, bytes]]:
@@ -193,7 +192,7 @@ def load_venues(where: Task) -> dict[str, Venue]:
         for message in consumer.consume(1000, 0.1):
             error = message.error()
             if error is None:
-                venue = _decode_venue(message.value() or b"")
+                venue = decode_venue(message.value() or b"")
                 venues[venue.venue_id] = venue
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes begin with _
                 left -= 1

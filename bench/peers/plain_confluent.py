@@ -49,7 +49,7 @@ def main() -> None:
             if message.error() is not None:
                 continue
             try:
-                scan = job.decode_scan(message.value())
+                scan = job.decode_scan(message.value() or b"")
             except msgspec.DecodeError:
                 continue
             identity = (scan.person_id, scan.scan_id)
@@ -58,7 +58,7 @@ def main() -> None:
             seen.add(identity)
             event = job.enrich(scan, venues[scan.venue_id])
             producer.produce(task.enriched, job.encode(event), message.key())
-            counts.add(event)
+            counts.add(job.count_key(event.occurred_at, event.ward_code), event.direction)
         producer.poll(0)
         if time.monotonic() >= due:
             due = time.monotonic() + job.COUNTS_SECONDS

@@ -13,6 +13,7 @@ committed with outputs and offsets. State belongs to a message's key, the person
 
 import argparse
 import time
+from typing import Any
 
 import msgspec
 from quixstreams import Application, State
@@ -22,42 +23,39 @@ from bench.peers import job
 task = job.task()
 venues = job.load_venues(task)
 counts = job.Counts()
-Event = dict[str, object]
+Event = dict[str, Any]
 
 
-def is_valid(value: Event) -> bool:
-    """Whether the event follows the rules of its schema."""
+def valid(value: Event) -> job.Scan | None:
+    """The event, if it follows the rules of its schema."""
     try:
-        msgspec.convert(value, job.Scan)
+        return msgspec.convert(value, job.Scan)
     except msgspec.ValidationError:
-        return False
-    return True
+        return None
 
 
-def is_new(value: Event, state: State) -> bool:
+def is_new(scan: job.Scan, state: State) -> bool:
     """Whether the person has not sent this scan before."""
-    scan_id = value["scan_id"]
-    if state.exists(scan_id):
+    if state.exists(scan.scan_id):
         return False
-    state.set(scan_id, 1)
+    state.set(scan.scan_id, 1)
     return True
 
 
-def enriched(value: Event) -> Event:
+def enriched(scan: job.Scan) -> Event:
     """The scan with its venue's attributes."""
-    scan = msgspec.convert(value, job.Scan)
     return msgspec.structs.asdict(job.enrich(scan, venues[scan.venue_id]))
 
 
 def cell_of(value: Event) -> str:
     """Minute and ward of an accepted scan."""
-    return f"{str(value['occurred_at'])[:16]}|{value['ward_code']}"
+    return job.count_key(value["occurred_at"], value["ward_code"])
 
 
 def count(value: Event, key: object, _timestamp: int, _headers: object, state: State) -> Event:
     """The counts of the cell, one scan more."""
     cell = state.get("counts", default=[0, 0, 0])
-    cell[job.WAYS[str(value["direction"])]] += 1
+    cell[job.WAYS[value["direction"]]] += 1
     state.set("counts", cell)
     return msgspec.json.decode(job.count_value(str(key), cell))
 
@@ -77,7 +75,7 @@ def main() -> None:
         loglevel="WARNING",
     )
     frame = app.dataframe(app.topic(task.scans, value_deserializer="json"))
-    frame = frame.filter(is_valid).filter(is_new, stateful=True).apply(enriched)
+    frame = frame.apply(valid).filter(lambda scan: scan is not None).filter(is_new, stateful=True).apply(enriched)
     frame = frame.to_topic(app.topic(task.enriched, value_serializer="json"))
     counted = app.topic(task.counts, key_serializer="str", value_serializer="json")
     if args.counts == "state":
@@ -90,7 +88,7 @@ def main() -> None:
 
     def add(value: Event) -> None:
         nonlocal due
-        counts.add(msgspec.convert(value, job.Enriched))
+        counts.add(cell_of(value), value["direction"])
         if time.monotonic() >= due:
             due = time.monotonic() + job.COUNTS_SECONDS
             send_counts()

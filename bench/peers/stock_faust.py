@@ -4,8 +4,8 @@ As https://faust-streaming.github.io/faust/userguide/tables.html and
 https://faust-streaming.github.io/faust/userguide/agents.html advise: a ``Record`` as the stream's type, tables that are
 read and written in the agent, ``store="rocksdb://"``, a timer for what is sent now and then; with the extras ``fast``
 and ``uvloop`` of https://faust-streaming.github.io/faust/userguide/installation.html. Durability: tables are written to
-changelog topics, at-least-once; a crash between a table's write and the offset's commit counts a scan twice or loses its
-output.
+changelog topics, at-least-once; a crash between a table's write and the offset's commit counts a scan twice or loses
+its output.
 """
 
 from pathlib import Path
@@ -62,7 +62,7 @@ async def take(stream: faust.StreamT) -> None:
         seen[identity] = 1
         accepted = job.enrich(scan, venues[scan.venue_id])
         await enriched.send(key=event.key, value=job.encode(accepted))
-        key = job.count_key(accepted)
+        key = job.count_key(accepted.occurred_at, accepted.ward_code)
         cell = list(counts.get(key) or (0, 0, 0))
         cell[job.WAYS[scan.direction]] += 1
         counts[key] = cell

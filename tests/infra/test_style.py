@@ -8,7 +8,7 @@ from infra.processes import PROJECT_DIR
 
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 400
-PACKAGES = ("producers", "streams", "sinks", "schemas", "infra", "truyvet", "tests")
+PACKAGES = ("producers", "streams", "sinks", "schemas", "infra", "truyvet", "bench", "tests")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

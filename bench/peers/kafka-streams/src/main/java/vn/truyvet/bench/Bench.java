@@ -37,16 +37,18 @@ import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.Stores;
 
 /**
- * Kafka Streams as documented: https://kafka.apache.org/41/documentation/streams/developer-guide/processor-api.html
- * (state stores, punctuators) and .../developer-guide/dsl-api.html (global tables, joins). What was seen and the counts
- * are RocksDB stores with changelogs; {@code processing.guarantee} is the first argument. Counts that have changed are
- * sent once a second.
+ * Kafka Streams as documented: https://kafka.apache.org/41/streams/developer-guide/processor-api (state stores,
+ * punctuators) and https://kafka.apache.org/41/streams/developer-guide/dsl-api (global tables, joins). What was seen and
+ * the counts are RocksDB stores with changelogs; {@code processing.guarantee} is the first argument. Counts that have
+ * changed are sent once a second.
  */
 public final class Bench {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Duration COUNTS_EVERY = Duration.ofSeconds(1);
     private static final Pattern ID = Pattern.compile("[A-Za-z0-9_-]{1,64}");
     private static final Pattern PERSON = Pattern.compile("[0-9a-f]{32}");
+    private static final Pattern TIME = Pattern.compile(
+            "(19[7-9]|20[0-9])[0-9]-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\\.[0-9]+)?(Z|[+-][0-9]{2}:[0-5][0-9])");
     private static final Set<String> DIRECTIONS = Set.of("in", "out", "pass");
     private static final Set<String> SOURCES = Set.of("pc_covid", "bluezone", "ncovi", "vhd", "vneid", "hue_s",
             "national_qr", "cccd", "bhyt", "checkpoint", "paper", "other");
@@ -61,7 +63,9 @@ public final class Bench {
             return scan_id != null && ID.matcher(scan_id).matches()
                     && person_id != null && PERSON.matcher(person_id).matches()
                     && venue_id != null && ID.matcher(venue_id).matches()
-                    && DIRECTIONS.contains(direction) && SOURCES.contains(source) && occurred_at != null;
+                    && direction != null && DIRECTIONS.contains(direction)
+                    && source != null && SOURCES.contains(source)
+                    && occurred_at != null && TIME.matcher(occurred_at).matches();
         }
     }
 
