@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from bench.checking import Record, Verdict, check
@@ -107,18 +107,26 @@ def _ends(admin: AdminClient, topics: Sequence[str], partitions: int) -> list[in
 
 
 def read_committed(settings: Settings, topic: str) -> Iterator[Record]:
-    """Everything that a topic holds, as readers of committed records see it; partition by partition."""
+    """Everything that a topic holds, as readers of committed records see it; partition by partition.
+
+    Raises:
+        BrokerAwayError: the broker does not give it.
+    """
     consumer = log_consumer(settings)
     try:
         for number in range(settings.partitions):
             begin, end = watermarks(consumer, topic, number)
             consumer.assign([TopicPartition(topic, number, begin)])
-            place = begin
-            while place < end:
+            more = begin < end
+            while more:
                 for message in consumer.consume(_CONSUME_RECORDS, _CONSUME_SECONDS):
-                    if message.error() is None:
+                    error = message.error()
+                    if error is None:
                         yield message.key(), message.value() or b"{}"
-                place = consumer.position([TopicPartition(topic, number)])[0].offset
+                    elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes begin with _
+                        more = False
+                    else:
+                        raise BrokerAwayError(f"topic {topic} cannot be read: {error.str()}")
     finally:
         consumer.close()
 
