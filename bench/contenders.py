@@ -17,7 +17,7 @@ INSTALLED_DIR: Final = RUNTIME_DIR / "bench"
 JAVA_DIR: Final = INSTALLED_DIR / "kafka-streams"
 _JVM: Final = ("java", "-Xmx1g", "-cp", f"{JAVA_DIR}/classes:{JAVA_DIR}/jars/*", "vn.truyvet.bench.Bench")
 _SNAPSHOT_SECONDS: Final = 5
-"""How often Bytewax writes what it must recover; Quix commits as often by itself."""
+"""How often Bytewax and Pathway write what they must recover; Quix commits as often by itself."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _pathway() -> list[Contender]:
         Contender(
             "pathway-inputs",
             f"{said}, inputs persisted",
-            "at-least-once: inputs are kept in files and computed again after a crash",
+            f"at-least-once: inputs are kept in files each {_SNAPSHOT_SECONDS} s and computed again after a crash",
             _program(_python("pathway", module, "--persistence", "inputs")),
             "changes",
         ),

@@ -41,6 +41,9 @@ class Figures:
     startup_seconds: float
     """Until the first output."""
     startup_cpu_seconds: float
+    """Until then, what went into the first outputs included: a library that reads far ahead has more of it."""
+    cpu_seconds_total: float
+    """From its start to its last output."""
     memory_mib_peak: float
     """Of all processes together; what they share counts once."""
 
@@ -118,5 +121,6 @@ def figures(samples: Sequence[Sample], scans: int, memory_bytes_peak: int) -> Fi
         cpu_seconds_per_million=(done.cpu_seconds - begin.cpu_seconds) / events * MILLION,
         startup_seconds=samples[first].seconds,
         startup_cpu_seconds=begin.cpu_seconds,
+        cpu_seconds_total=done.cpu_seconds,
         memory_mib_peak=memory_bytes_peak / 1024**2,
     )

@@ -12,7 +12,7 @@ from bench.measuring import Figures
 from bench.workload import Shape
 
 HEADER: Final = """\
-| contender | scans/s | CPU s per million scans | × | peak MiB | start-up s, CPU s | output | promises |
+| contender | scans/s | CPU s per million scans | × | peak MiB | start-up s, CPU s, CPU s in all | output | promises |
 |---|---|---|---|---|---|---|---|
 """
 BASE: Final = "person"
@@ -54,7 +54,7 @@ def _row(contender: Contender, outcomes: Sequence[Outcome]) -> str:
     said = "; ".join(dict.fromkeys(_said(outcome) for outcome in mine))
     if not figures:
         return f"| {contender.title} | – | – | – | – | – | {said} | {contender.promises} |\n"
-    startups = [(found.startup_seconds, found.startup_cpu_seconds) for found in figures]
+    startups = [(found.startup_seconds, found.startup_cpu_seconds, found.cpu_seconds_total) for found in figures]
     cells = (
         contender.title,
         _spread([found.events_per_second for found in figures], 0),

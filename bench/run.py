@@ -55,7 +55,8 @@ class Watch:
         self._pids: set[int] = set()
         self._looked_at = -MEMORY_SECONDS
         self._began = time.monotonic()
-        self.samples: list[Sample] = []
+        self.samples: list[Sample] = [Sample(0.0, 0, 0, 0.0, finished=False)]
+        """The first one is the start itself: a quick contender may be done before the broker answers first."""
         self.memory_bytes_peak = 0
 
     def until_done(self, outputs_expected: int, seconds_max: float) -> None:
@@ -69,7 +70,7 @@ class Watch:
         while True:
             self._running.check()
             sample = self._look(outputs_expected)
-            if not self.samples or _moved(self.samples[-1], sample) or not sample.finished:
+            if _moved(self.samples[-1], sample) or not sample.finished:
                 moved_at = sample.seconds
             self.samples.append(sample)
             if sample.finished and sample.outputs >= outputs_expected and sample.seconds > moved_at + SETTLE_SECONDS:
@@ -86,9 +87,9 @@ class Watch:
             self.memory_bytes_peak = max(self.memory_bytes_peak, memory_bytes(self._pids))
         running = self._running
         outputs, counts = _ends(self._admin, (running.enriched, running.counts), self._partitions)
-        done_before = bool(self.samples) and self.samples[-1].finished and outputs == self.samples[-1].outputs
+        done_before = self.samples[-1].finished and outputs == self.samples[-1].outputs
         finished = outputs >= outputs_expected and (done_before or running.finished())
-        return Sample(seconds, outputs, counts, cpu_seconds(self._pids), finished)
+        return Sample(time.monotonic() - self._began, outputs, counts, cpu_seconds(self._pids), finished)
 
 
 def _moved(before: Sample, after: Sample) -> bool:

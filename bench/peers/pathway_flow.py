@@ -3,9 +3,10 @@
 As https://pathway.com/developers/user-guide/connectors/kafka_connectors,
 https://pathway.com/developers/user-guide/deployment/persistence and
 https://pathway.com/developers/api-docs/pathway-table (``deduplicate``) advise. Durability: with
-``--persistence inputs`` these are kept in files and computed again after a crash; with ``none`` nothing is kept, and a
-restart reads all from the beginning. Outputs since the last snapshot are sent again (at-least-once). Counts are sent as
-changes: each record has a ``diff``, and they are added up.
+``--persistence inputs`` what was read is kept in files and computed again after a crash; with ``none`` nothing is, and a
+restart reads all from the beginning. (State of operators is kept for those alone who have a license key.) Outputs
+since the last snapshot are sent again (at-least-once). Counts are sent as changes: each record has a ``diff``, and they
+are added up.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import pathway as pw
 from bench.peers import job
 
 AUTOCOMMIT_MS = round(job.COUNTS_SECONDS * 1000)
+SNAPSHOT_MS = 5000
 
 
 class ScanSchema(pw.Schema):
@@ -111,17 +113,14 @@ def build(task: job.Task) -> None:
 def main() -> None:
     """Runs until SIGTERM."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--persistence", choices=("none", "inputs", "operators"), default="inputs")
+    parser.add_argument("--persistence", choices=("none", "inputs"), default="inputs")
     args = parser.parse_args()
     task = job.task()
     build(task)
-    mode = {
-        "inputs": pw.PersistenceMode.PERSISTING,
-        "operators": pw.PersistenceMode.OPERATOR_PERSISTING,
-    }.get(args.persistence)
-    config = mode and pw.persistence.Config(
-        pw.persistence.Backend.filesystem(task.directory), persistence_mode=mode, snapshot_interval_ms=1000
-    )
+    config = None
+    if args.persistence == "inputs":
+        backend = pw.persistence.Backend.filesystem(task.directory)
+        config = pw.persistence.Config(backend, snapshot_interval_ms=SNAPSHOT_MS)
     pw.run(monitoring_level=pw.MonitoringLevel.NONE, persistence_config=config)
 
 

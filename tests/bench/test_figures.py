@@ -18,7 +18,7 @@ RIGHT = Verdict(outputs=970, missing=0, unknown=0, doubled=0, wrong=0, cells_wro
 
 
 def _figures(cpu: float) -> Figures:
-    return Figures(50_000.0, cpu, 2.0, 1.0, 100.0)
+    return Figures(50_000.0, cpu, 2.0, 1.0, 1.0 + cpu, 100.0)
 
 
 def test_a_round_is_measured_from_its_first_output_on() -> None:
@@ -34,7 +34,8 @@ def test_a_round_is_measured_from_its_first_output_on() -> None:
     found = figures(samples, 1_000_000, 300 * 1024**2)
     assert found.events_per_second == pytest.approx(900_000 / 8)
     assert found.cpu_seconds_per_million == pytest.approx(9.5 / 0.9)
-    assert (found.startup_seconds, found.startup_cpu_seconds, found.memory_mib_peak) == (4.0, 3.0, 300.0)
+    assert (found.startup_seconds, found.startup_cpu_seconds, found.cpu_seconds_total) == (4.0, 3.0, 12.5)
+    assert found.memory_mib_peak == 300.0
 
 
 def test_what_comes_behind_the_outputs_belongs_to_the_round() -> None:
