@@ -3,8 +3,8 @@
 As https://pathway.com/developers/user-guide/connectors/kafka_connectors,
 https://pathway.com/developers/user-guide/deployment/persistence and
 https://pathway.com/developers/api-docs/pathway-table (``deduplicate``) advise. Durability: with
-``--persistence inputs`` what was read is kept in files and computed again after a crash; with ``none`` nothing is, and a
-restart reads all from the beginning. (State of operators is kept for those alone who have a license key.) Outputs
+``--persistence inputs`` what was read is kept in files and computed again after a crash; with ``none`` nothing is, and
+a restart reads all from the beginning. (The state of operators is kept for those alone who have a license key.) Outputs
 since the last snapshot are sent again (at-least-once). Counts are sent as changes: each record has a ``diff``, and they
 are added up.
 """
