@@ -123,10 +123,14 @@ need_packages() {
   if ! has_java; then packages+=(openjdk-17-jre-headless); fi
   if ! jars_ready && ! command -v mvn >/dev/null; then packages+=(maven); fi
   if [ "$1" = dev ] && ! has_clickhouse; then packages+=(clickhouse-server); fi
-  if [ ${#packages[@]} -eq 0 ]; then return; fi
-  command -v apt-get >/dev/null || die "install these first, there is no apt-get here: ${packages[*]}"
+  install_packages "${packages[@]}"
+}
+
+install_packages() {
+  if [ $# -eq 0 ]; then return; fi
+  command -v apt-get >/dev/null || die "install these first, there is no apt-get here: $*"
   step "Debian's package lists" as_root apt-get update
-  step "Debian packages ${packages[*]}" apt_install "${packages[@]}"
+  step "Debian packages $*" apt_install "$@"
 }
 
 # --- the virtual environment -----------------------------------------------------------------------
@@ -226,11 +230,7 @@ need_bench() {
   if [ "$(cat "$bench_runtime/kafka-streams/stamp" 2>/dev/null || true)" = "$(kafka_streams_hash)" ]; then return; fi
   if ! command -v javac >/dev/null; then packages+=(openjdk-17-jdk-headless); fi
   if ! command -v mvn >/dev/null; then packages+=(maven); fi
-  if [ ${#packages[@]} -gt 0 ]; then
-    command -v apt-get >/dev/null || die "install these first, there is no apt-get here: ${packages[*]}"
-    step "Debian's package lists" as_root apt-get update
-    step "Debian packages ${packages[*]}" apt_install "${packages[@]}"
-  fi
+  install_packages "${packages[@]}"
   step "bench: Kafka Streams, with Maven" fetch_kafka_streams
 }
 

@@ -1,19 +1,16 @@
 """What a tree of processes uses, read from /proc; and the figures that a round's samples come to."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bench.peers.job import COUNTS_SECONDS
+from infra import processes
+
 MILLION: Final = 1_000_000
-COUNTS_SECONDS: Final = 1.0
-"""How often contenders send the counts that have changed: so much later than the last scan, the last ones may come."""
 GRACE_SECONDS: Final = 1.0
 """What is done so soon after the last output belongs to it: offsets that are committed, state that is written."""
-_PARENT_FIELD: Final = 1
-_CPU_FIELDS: Final = slice(11, 15)
-_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Sample(NamedTuple):
@@ -48,23 +45,14 @@ class Figures:
     """Of all processes together; what they share counts once."""
 
 
-def _stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the command's name; None if there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return text[text.rindex(")") + 2 :].split()
-
-
 def tree(roots: Iterable[int]) -> set[int]:
     """These processes and all that descend from them."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
-            fields = _stat_fields(int(entry.name))
+            fields = processes.stat_fields(int(entry.name))
             if fields is not None:
-                children.setdefault(int(fields[_PARENT_FIELD]), []).append(int(entry.name))
+                children.setdefault(int(fields[processes.PARENT_FIELD]), []).append(int(entry.name))
     found: set[int] = set()
     waiting = list(roots)
     while waiting:
@@ -76,12 +64,8 @@ def tree(roots: Iterable[int]) -> set[int]:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU time of the processes and of the children that they have reaped."""
-    ticks = 0
-    for pid in pids:
-        fields = _stat_fields(pid)
-        if fields is not None:
-            ticks += sum(int(field) for field in fields[_CPU_FIELDS])
-    return ticks / _TICKS_PER_SECOND
+    found = [processes.stat_fields(pid) for pid in pids]
+    return sum(processes.cpu_seconds(fields) for fields in found if fields is not None)
 
 
 def memory_bytes(pids: Iterable[int]) -> int:

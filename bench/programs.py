@@ -77,13 +77,11 @@ def start(task: Round, commands: Commands) -> Program:
         answer_of(future)
     environ = _environment(task)
     log_path = task.directory / "program.log"
-    for command in commands[:-1]:
+    for number, command in enumerate(commands, 1):
         filled = [part.format(directory=task.directory) for part in command]
         popen = spawn(filled, log_path=log_path, environ=environ, working_dir=PROJECT_DIR)
-        if popen.wait() != 0:
+        if number < len(commands) and popen.wait() != 0:
             raise ProcessError(f"{task.contender} cannot be prepared: {log_tail(log_path)}")
-    filled = [part.format(directory=task.directory) for part in commands[-1]]
-    popen = spawn(filled, log_path=log_path, environ=environ, working_dir=PROJECT_DIR)
     process = identify(popen.pid)
     if process is None:
         raise ProcessError(f"{task.contender} ended at once: {log_tail(log_path)}")

@@ -19,6 +19,8 @@ from pathlib import Path
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 RUNTIME_DIR = PROJECT_DIR / "var"
 
+PARENT_FIELD = 1
+"""Of ``stat_fields``: who started the process."""
 _STATE_FIELD = 0
 _CPU_FIELDS = slice(11, 15)
 _START_FIELD = 19
@@ -52,7 +54,7 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def _stat_fields(pid: int) -> list[str] | None:
+def stat_fields(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat after the command's name; None if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -61,9 +63,14 @@ def _stat_fields(pid: int) -> list[str] | None:
     return text[text.rindex(")") + 2 :].split()
 
 
+def cpu_seconds(fields: Sequence[str]) -> float:
+    """CPU time that ``stat_fields`` tell of: the process's own and of children it has reaped."""
+    return sum(int(field) for field in fields[_CPU_FIELDS]) / os.sysconf("SC_CLK_TCK")
+
+
 def identify(pid: int) -> ProcessId | None:
     """The running process with this pid; None if there is none or it is only waiting to be reaped."""
-    fields = _stat_fields(pid)
+    fields = stat_fields(pid)
     if fields is None or fields[_STATE_FIELD] in _DEAD_STATES:
         return None
     return ProcessId(pid=pid, started_ticks=int(fields[_START_FIELD]), boot_id=_boot_id())
@@ -174,7 +181,7 @@ class Usage:
 
 def usage(process: ProcessId) -> Usage | None:
     """CPU time (its own and of children it has reaped) and peak resident memory; None if it is gone."""
-    fields = _stat_fields(process.pid)
+    fields = stat_fields(process.pid)
     try:
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
@@ -182,5 +189,4 @@ def usage(process: ProcessId) -> Usage | None:
     peak = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     if fields is None or not peak or not is_running(process):
         return None
-    ticks = sum(int(field) for field in fields[_CPU_FIELDS])
-    return Usage(cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"), memory_bytes_peak=int(peak[0]) * 1024)
+    return Usage(cpu_seconds=cpu_seconds(fields), memory_bytes_peak=int(peak[0]) * 1024)

@@ -7,13 +7,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.core.inbound import Direction, Source
+
 COUNTS_SECONDS = 1.0
-"""How often changed counts are sent; the last ones a moment after the last scan."""
+"""How often contenders send the counts that have changed: so much later than the last scan, the last ones may come."""
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 PersonId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
@@ -25,22 +27,9 @@ class Scan(msgspec.Struct):
     scan_id: Id
     person_id: PersonId
     venue_id: Id
-    direction: Literal["in", "out", "pass"]
+    direction: Direction
     occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
-    source: Literal[
-        "pc_covid",
-        "bluezone",
-        "ncovi",
-        "vhd",
-        "vneid",
-        "hue_s",
-        "national_qr",
-        "cccd",
-        "bhyt",
-        "checkpoint",
-        "paper",
-        "other",
-    ]
+    source: Source
 
 
 class Venue(msgspec.Struct):

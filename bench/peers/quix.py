@@ -2,7 +2,7 @@
 
 As https://quix.io/docs/quix-streams/advanced/stateful-processing.html and
 https://quix.io/docs/quix-streams/configuration.html advise: JSON in and out by the library's own (de)serialisers, state
-of a message's own key, ``processing_guarantee`` as the argument says. Durability of what was seen: state and changelog,
+of a message's own key, the stronger ``processing_guarantee``. Durability of what was seen: state and changelog,
 committed with outputs and offsets. State belongs to a message's key, the person, so counts by ward are one of two:
 
 - ``memory``: kept in the process, sent once a second; they do not survive it (the library has no timer, so the last
@@ -63,14 +63,13 @@ def count(value: Event, key: object, _timestamp: int, _headers: object, state: S
 def main() -> None:
     """Runs until SIGTERM."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--guarantee", choices=("at-least-once", "exactly-once"), default="exactly-once")
     parser.add_argument("--counts", choices=("memory", "state"), default="memory")
     args = parser.parse_args()
     app = Application(
         broker_address=task.brokers,
         consumer_group=task.group,
         auto_offset_reset="earliest",
-        processing_guarantee=args.guarantee,
+        processing_guarantee="exactly-once",
         state_dir=task.directory,
         loglevel="WARNING",
     )

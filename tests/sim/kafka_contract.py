@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.kafka import KafkaBroker
+from infra.processes import send_signal
 from tests.sim.kafka import Broker
 from tests.sim.outside import Alone
 
@@ -140,7 +142,12 @@ class Real:
         return made
 
     def commit_without_answer(self, producer: Any) -> None:
-        assert error_of(lambda: producer.commit_transaction(0.0001)) == TIMED_OUT
+        # A broker that stands still cannot answer in time, however fast it is.
+        send_signal(self._server.process, signal.SIGSTOP)
+        try:
+            assert error_of(lambda: producer.commit_transaction(0.1)) == TIMED_OUT
+        finally:
+            send_signal(self._server.process, signal.SIGCONT)
 
     def pass_time(self, seconds: float) -> None:
         time.sleep(seconds)
