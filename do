@@ -86,6 +86,16 @@ is_debian_12() { [ "$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${VERSION_I
 
 is_python() { "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
+# The rooms' common case is compiled: streams/core/*.pyx.
+has_compiler() { command -v cc >/dev/null && [ -e /usr/include/stdio.h ]; }
+
+# No Python yet: Debian's will be installed, without them.
+has_headers() {
+  local python
+  python=$(find_python) && "$python" -c 'import os.path, sysconfig, sys
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))'
+}
+
 has_java() {
   local version
   version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1) || return 1
@@ -120,6 +130,8 @@ need_packages() {
   if ! is_python /usr/bin/python3 && { is_debian_12 || ! find_python >/dev/null; }; then
     packages+=(python3 python3-venv)
   fi
+  if ! has_compiler; then packages+=(gcc libc6-dev); fi
+  if ! has_headers; then packages+=(python3-dev); fi
   if ! has_java; then packages+=(openjdk-17-jre-headless); fi
   if ! jars_ready && ! command -v mvn >/dev/null; then packages+=(maven); fi
   if [ "$1" = dev ] && ! has_clickhouse; then packages+=(clickhouse-server); fi
@@ -150,10 +162,12 @@ need_venv() {
   printf '%s' "$kind $hash" >"$venv/stamp"
 }
 
-# The project is installed in place: its command and its Faust transport are entry points.
+# The project is installed in place: its command and its Faust transport are entry points, and what is compiled
+# lies beside its source.
 need_project() {
   local hash
-  hash=$( (cat "$project/pyproject.toml" && printf '%s' "$project") | sha256sum | cut -d ' ' -f 1)
+  hash=$( (cat "$project/pyproject.toml" "$project"/streams/core/*.p[yx][xd] && printf '%s' "$project") |
+    sha256sum | cut -d ' ' -f 1)
   if [ "$(cat "$venv/stamp-project" 2>/dev/null || true)" = "$hash" ]; then return; fi
   step "the project itself" "${pip_install[@]}" --no-deps --no-build-isolation -e "$project"
   printf '%s' "$hash" >"$venv/stamp-project"
@@ -291,6 +305,7 @@ lock() {
 clean() {
   if [ -x "$venv/bin/truyvet" ] && [ -d "$runtime/up" ]; then "$venv/bin/truyvet" down; fi
   rm -rf "$venv" "$runtime" build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+  rm -f streams/core/*.c streams/core/*.so
   find . -name __pycache__ -type d -prune -exec rm -rf {} +
 }
 

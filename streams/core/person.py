@@ -10,6 +10,7 @@ from typing import Final
 from streams.core import cases, cells, intake, reasons, wire
 from streams.core.decode import decode_scans, decode_venues
 from streams.core.directory import CATEGORY_BYTES, KEPT_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
+from streams.core.in_order import InOrder, places_of
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import EXPIRED, expired_of, person_head
 from streams.core.packed import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan
@@ -22,6 +23,7 @@ from streams.core.step import (
     Step,
     newest_ms,
 )
+from streams.core.tally import Tally
 from streams.core.timeline import Timeline
 from streams.core.visit_changes import VisitChanges
 from streams.core.waiting import WaitingScan
@@ -43,8 +45,22 @@ class _Batch:
         self.desk = intake.Desk(step, room, SCANS, state)
         self.expired_ms = expired_of(state.get(EXPIRED))
         self.timelines: dict[str, Timeline] = {}
-        self.tally = cells.Tally()
+        self.tally = Tally(places_of(room.clock))
         self.emit_enriched = step.to("enriched").append
+
+    def take_in_order(self, records: Sequence[InRecord], venues: Directory) -> dict[int, ScanIn | BadEvent]:
+        """Deals with the persons of whom the batch holds nothing unusual; returns the other records, by index, read."""
+        plain = InOrder(records, self.room, self.expired_ms)
+        unread = plain.unread
+        events = dict(zip(unread, decode_scans([records[index].value for index in unread]), strict=True))
+        # A person's scans go one way, in their order.
+        plain.leave({event.person_id.encode() for event in events.values() if not isinstance(event, BadEvent)})
+        accepted, copies, left = plain.take(self.step, self.state, venues, self.tally)
+        for outcome, amount in ("accepted", accepted), ("duplicate", copies):
+            if amount:
+                self.step.count(outcome, amount)
+        events |= zip(left, decode_scans([records[index].value for index in left]), strict=True)
+        return dict(sorted(events.items()))
 
     def open(self, persons: Sequence[str]) -> None:
         """Reads the heads of these persons' timelines at once."""
@@ -88,8 +104,8 @@ class _Batch:
         self.emit_enriched((key, value, self.room.partition, max(now_ms, KAFKA_TIMESTAMP_MIN_MS)))
         timeline = self.timelines[person]
         timeline.caused_ms = max(timeline.caused_ms, now_ms)
-        self.tally.timestamp_ms = now_ms
-        self.tally.add(scan.venue_id, attributes[:10], scan.occurred_ms, scan.direction, areas, self.room.clock)
+        self.tally.timestamp_ms = max(self.tally.timestamp_ms, now_ms)
+        self.tally.add(scan.venue_id, attributes, scan.occurred_ms, scan.direction, areas)
 
 
 def take_scans(
@@ -98,8 +114,9 @@ def take_scans(
     """One step over a batch of the ``scans`` topic. Every record ends as exactly one outcome of ``counts``."""
     step = Step(number, newest_ms(records))
     batch = _Batch(room, step, state)
-    decoded = decode_scans([record.value for record in records])
-    admitted = list(batch.desk.admit(records, decoded))
+    left = batch.take_in_order(records, venues)
+    unusual = [records[index] for index in left]
+    admitted = list(batch.desk.admit(unusual, list(left.values())))
     batch.open([timed.event.person_id for timed in admitted])
     outcomes = [_take_scan(batch, timed, venues) for timed in admitted]
     batch.close()

@@ -51,6 +51,19 @@ def test_the_core_asks_no_clock_and_opens_nothing() -> None:
                     assert node.func.attr not in BANNED_ATTRIBUTES, f"{path.name}:{node.lineno}"
 
 
+def test_what_is_compiled_imports_no_more() -> None:
+    """The same of the Cython modules, which may use C's memory and text functions and Python's bytes."""
+    sources = sorted(CORE.rglob("*.p[yx][xd]"))
+    assert len(sources) > 2
+    for path in sources:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if words[:1] in (["from"], ["import"], ["cimport"]):
+                root = words[1].partition(".")[0]
+                own = words[1].startswith("streams.core")
+                assert own or root in {"cpython", "libc"} | ALLOWED_STANDARD, f"{path.name}: {line}"
+
+
 def test_the_walk_sees_the_core() -> None:
     """The walk has something to look at, and knows the standard library's names for what they are."""
     assert len(_modules()) > 10

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from streams.core import held_scans, keys, migrate, packed, person
+from tests.core import plain
 
 _ATTRIBUTES_BYTES = 29
 _FIXED_BYTES = 13 + _ATTRIBUTES_BYTES
@@ -24,3 +25,4 @@ def become(patch: pytest.MonkeyPatch) -> None:
     for module in (packed, person, held_scans):
         patch.setattr(module, "NO_ATTRIBUTES", bytes(_ATTRIBUTES_BYTES))
     patch.setattr(packed, "_FIXED_BYTES", _FIXED_BYTES)
+    plain.become(patch)  # what is compiled knows this version alone
