@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from streams.core.ruleset import Ruleset
-from streams.core.step import Headers, header
+from streams.core.step import Headers, InRecord, header
 
 VISITS: Final = "visits"
 CASE_VISITS: Final = "case-visits"
@@ -24,6 +24,10 @@ class Interval(NamedTuple):
     start_ms: int
     end_ms: int
 
+
+Crossed = tuple[InRecord, bytes, Interval | None, bytes | None, bytes | None, bytes]
+"""A visit at a venue of case visits: its record, its id in 16 bytes, the interval that it replaces, if any, under which
+state key; its new state key, unless it is gone or has no length, and value."""
 
 Cause = Literal["case", "visit"]
 """What changed a case visit: a report of the case, or the visit itself."""

@@ -20,7 +20,7 @@ from streams.core.categories import CATEGORIES
 from streams.core.crossing import VISITS, Interval, was_header
 from streams.core.directory import CATEGORY_BYTES, unpack_attributes
 from streams.core.packed import DIRECTIONS, SOURCES
-from streams.core.raw cimport MINUTE_MS, fresh_levels, murmur2_of_32, parse_time, put, put_number, put_time
+from streams.core.raw cimport MINUTE_MS, fresh_levels, hex_value, murmur2_of_32, parse_time, put, put_number, put_time
 from streams.core.room import FUTURE_MS_MAX
 from streams.core.step import BY_KEY, HeadedMessage
 from streams.core.tally cimport Places, Tally
@@ -54,7 +54,6 @@ cdef bytes SCANNED = b"scanned"
 cdef bytes MOVED = b"moved"
 cdef bytes ESTIMATED = b"estimated"
 cdef bint is_id[256]
-cdef int hex_value[256]
 cdef dict _places = {}
 
 
@@ -63,7 +62,6 @@ def _fill_tables():
         max_ms[number] = category.dwell_minutes_max * MINUTE_MS
     for number in range(256):
         is_id[number] = chr(number).isascii() and (chr(number).isalnum() or chr(number) in "_-")
-        hex_value[number] = "0123456789abcdef".find(chr(number))
     if held_scans.CHUNK_BYTES_MAX != BLOB_BYTES or DIRECTIONS[OUT] != "out":
         raise AssertionError("what is compiled here is no longer what the plain modules say")
 
@@ -116,14 +114,15 @@ cdef inline const char* _skip(const char* at, const char* end) noexcept nogil:
 
 
 cdef inline const char* _text(const char* at, const char* end, const char** text, Py_ssize_t* length) noexcept nogil:
-    """Reads a plain JSON text; returns what follows it, or NULL where it is none, or has an escape."""
+    """Reads a text up to the next quotation mark; returns what follows it, or NULL where there is none.
+
+    Escapes and what JSON forbids in texts are not looked for: no field's name or value may hold them.
+    """
     if at >= end or at[0] != b'"':
         return NULL
     at += 1
     text[0] = at
     while at < end and at[0] != b'"':
-        if at[0] == b"\\" or <uint8_t> at[0] < 0x20 or <uint8_t> at[0] >= 0x80:
-            return NULL
         at += 1
     length[0] = at - text[0]
     return at + 1 if at < end else NULL
@@ -193,7 +192,7 @@ cdef bint _read_field(Scan* scan, int field, const char* text, Py_ssize_t length
         if length != PERSON_BYTES:
             return False
         for i in range(PERSON_BYTES):
-            if hex_value[<uint8_t> text[i]] < 0:
+            if hex_value(text[i]) < 0:
                 return False
         return True
     if field == OCCURRED_AT:
@@ -690,8 +689,7 @@ cdef class InOrder:
                 name = <bytes> self.persons[person]
                 for i in range(16):
                     key[1 + i] = <char> (
-                        hex_value[<uint8_t> PyBytes_AS_STRING(name)[2 * i]] * 16
-                        + hex_value[<uint8_t> PyBytes_AS_STRING(name)[2 * i + 1]]
+                        16 * hex_value(PyBytes_AS_STRING(name)[2 * i]) + hex_value(PyBytes_AS_STRING(name)[2 * i + 1])
                     )
                 keys.append(key[:17])
                 wanted.append(person)

@@ -11,14 +11,14 @@ changes of one visit in it are taken as one; so a step emits an exposure at most
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from streams.core import keys
-from streams.core.crossing import CaseVisit, Cause, Interval, decode_case_visits, was_of
+from streams.core import keys, visit_records
+from streams.core.crossing import CaseVisit, Cause, Crossed, Interval, decode_case_visits, was_of
 from streams.core.directory import CATEGORY_NAMES
 from streams.core.exposures import CaseStay, Contact, Exposure, contact_of, emit_change, exposure_of, pack_visit
 from streams.core.intervals import CLASSES, length_class, overlapping
@@ -87,32 +87,42 @@ class _Net(Generic[Held]):
 def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of ``visits``: keeps them, and says which exposures they begin, change or end."""
     step = Step(number, newest_ms(records))
-    visits = _decode_visits(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
     cases = _case_counts(records, state)
+    step.changes, crossed = visit_records.kept(records, cases) or kept(records, cases)
     nets: dict[bytes, dict[bytes, _Net[Contact]]] = {venue: {} for venue in cases}
-    changes = step.changes
-    for record, visit in zip(records, visits, strict=True):
-        venue, visit_key = record.key or b"", bytes.fromhex(visit.visit_id)
-        was = was_of(record.headers)
-        old_key = None if was is None else _visit_key(venue, visit_key, *was)
-        new_key, value = _stored(venue, visit, visit_key)
-        if old_key is not None:
-            changes[old_key] = None
-        if new_key is not None:
-            changes[new_key] = value
-        if venue in nets:
-            known = nets[venue].get(visit_key)
-            if known is not None:
-                old = known.old
-            else:
-                held = None if old_key is None or was is None else _held(state, old_key, was)
-                old = None if old_key is None or held is None else contact_of(old_key, held)
-            new = None if new_key is None else contact_of(new_key, value)
-            nets[venue][visit_key] = _Net(old, new, "visit", record.timestamp)
+    for record, visit, was, old_key, new_key, value in crossed:
+        net = nets[record.key or b""]
+        known = net.get(visit)
+        if known is not None:
+            old = known.old
+        else:
+            held = None if old_key is None or was is None else _held(state, old_key, was)
+            old = None if old_key is None or held is None else contact_of(old_key, held)
+        new = None if new_key is None else contact_of(new_key, value)
+        net[visit] = _Net(old, new, "visit", record.timestamp)
     step.count("accepted", len(records))
     for venue, changed in nets.items():
         _settle_visits(room, step, venue, changed.values(), cases[venue], state)
     return step
+
+
+def kept(records: Sequence[InRecord], cases: Container[bytes]) -> tuple[dict[bytes, bytes | None], list[Crossed]]:
+    """The same as ``visit_records.kept``, of records in any form."""
+    visits = _decode_visits(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
+    changes: dict[bytes, bytes | None] = {}
+    crossed: list[Crossed] = []
+    for record, visit in zip(records, visits, strict=True):
+        venue, identity = record.key or b"", bytes.fromhex(visit.visit_id)
+        was = was_of(record.headers)
+        old_key = None if was is None else _visit_key(venue, identity, *was)
+        new_key, value = _stored(venue, visit, identity)
+        if old_key is not None:
+            changes[old_key] = None
+        if new_key is not None:
+            changes[new_key] = value
+        if venue in cases:
+            crossed.append((record, identity, was, old_key, new_key, value))
+    return changes, crossed
 
 
 def _case_counts(records: Iterable[InRecord], state: StateReader) -> dict[bytes, list[int]]:

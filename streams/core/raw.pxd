@@ -166,3 +166,19 @@ cdef inline int fresh_levels(const char* area, const char* other) noexcept nogil
         | (memcmp(area + 5, other + 5, 3) != 0) << 1
         | (memcmp(area + 8, other + 8, 2) != 0) << 2
     )
+
+
+cdef inline char* put_biased(char* out, int64_t number) noexcept nogil:
+    """``keys.time_key``: 8 bytes that sort as the number does."""
+    cdef uint64_t biased = <uint64_t> number ^ (<uint64_t> 1 << 63)
+    cdef int i
+    for i in range(8):
+        out[i] = <char> (biased >> (56 - 8 * i) & 0xFF)
+    return out + 8
+
+
+cdef inline int hex_value(char digit) noexcept nogil:
+    """What a hex digit in lower case counts; -1 of any other character."""
+    if b"0" <= digit <= b"9":
+        return digit - 48
+    return digit - 87 if b"a" <= digit <= b"f" else -1

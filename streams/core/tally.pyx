@@ -6,7 +6,7 @@ and day; equal ones stand together then. That costs a third of dictionaries of w
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy
 
@@ -18,6 +18,7 @@ from streams.core.raw cimport (
     floor_to,
     fresh_levels,
     put,
+    put_biased,
     put_day,
     put_number,
     put_time,
@@ -337,12 +338,8 @@ cdef class Tally:
 
 cdef bytes _ward_key(Count* count):
     cdef char key[14]
-    cdef uint64_t biased = <uint64_t> count.hour_ms + (<uint64_t> 1 << 63)
-    cdef int i
     key[0] = b"m"
-    for i in range(8):
-        key[1 + i] = <char> (biased >> (56 - 8 * i) & 0xFF)
-    memcpy(key + 9, count.area, WARD_BYTES)
+    put(put_biased(key + 1, count.hour_ms), count.area, WARD_BYTES)
     return key[:14]
 
 

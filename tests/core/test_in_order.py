@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from streams.core import held_scans, person
+from streams.core import held_scans, keys, person
 from streams.core.decode import decode_venue
 from streams.core.inbound import VenueIn
 from streams.core.room import RoomPartition
 from streams.core.step import Record, Step
+from streams.core.times import format_ms
 from tests.core import plain
 from tests.core.pipeline import AREAS, CLOCK, DAY_MS, RULESETS, MemoryState, Pipeline, replayed
 from tests.oracle.events import random_input
@@ -147,9 +148,48 @@ def test_both_forms_read_the_same_times(written: str) -> None:
     _check([_plainly(SCAN | {"occurred_at": written})])
 
 
+_START_MS = 1_634_169_600_000
+_SCANS = st.tuples(
+    st.integers(0, 12), st.integers(0, 30), st.sampled_from(["CAFE", "POST", "OLD1", "UNKNOWN"]),
+    st.sampled_from(["in", "in", "out", "pass"]), st.sampled_from(["pc_covid", "paper"]), st.booleans(),
+)  # fmt: skip
+
+
+@given(
+    batches=st.lists(st.lists(_SCANS, min_size=1, max_size=6), max_size=8),
+    expired_quarters=st.none() | st.integers(0, 30),
+    in_order=st.booleans(),
+)
+@hypothesis_settings(SETTINGS, max_examples=600)
+def test_both_forms_do_the_same_with_one_persons_scans(
+    batches: list[list[tuple[int, int, str, str, str, bool]]],
+    expired_quarters: int | None,
+    in_order: bool,  # noqa: FBT001
+) -> None:
+    """Few ids, venues and quarters of an hour, so that all that can meet does: copies, conflicts, waiting, edges."""
+    pipeline, offset = _registered(), 0
+    state = pipeline.person_states[0].data
+    if expired_quarters is not None:
+        state[keys.EXPIRED] = keys.pack_expired(_START_MS + expired_quarters * 900_000)
+    quarter = 0
+    for batch in batches:
+        records = []
+        for number, at, venue, direction, source, headed in batch:
+            quarter = quarter + at % 4 if in_order else at
+            occurred_at = format_ms(_START_MS + quarter * 900_000)
+            event = SCAN | {"scan_id": f"s{offset if in_order and number > 3 else number}", "occurred_at": occurred_at}
+            event |= {"venue_id": venue, "direction": direction, "source": source}
+            headers = [("first-ts", b"%d" % NOW_MS)] if headed and number == 0 else []
+            records.append(Record(offset, NOW_MS + offset, PERSON.encode(), _plainly(event), headers))
+            offset += 1
+        one, other = (_step(pipeline, pipeline.rooms[0], records, form) for form in ("compiled", "plain"))
+        assert _decided(one) == _decided(other)
+        pipeline.person_states[0].apply(one)
+
+
 def test_nothing_ordinary_is_left_to_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scans that come in order, and copies of them, do not need it: without it they come out the same."""
-    start_ms = 1_634_169_600_000
+    start_ms = _START_MS
     values: list[bytes | None] = []
     for number in range(40):
         event = SCAN | {"scan_id": f"s{number:02}", "occurred_at": time_text(random.Random(3), start_ms)}  # noqa: S311
