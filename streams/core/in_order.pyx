@@ -37,6 +37,8 @@ cdef enum:
     WAITING = 0x80
     NO_OPENER = 0xFFFF
     OUT = 1
+    YEAR_FIRST = 1970
+    YEAR_LAST = 2099
     CATEGORIES_MAX = 32
     OUT_BYTES = 1024
     BLOB_BYTES = 8192
@@ -196,7 +198,7 @@ cdef bint _read_field(Scan* scan, int field, const char* text, Py_ssize_t length
                 return False
         return True
     if field == OCCURRED_AT:
-        return parse_time(text, length, &scan.occurred_ms)
+        return parse_time(text, length, &scan.occurred_ms, YEAR_FIRST, YEAR_LAST)
     code = _code(text, length, DIRECTION_NAMES if field == DIRECTION else SOURCE_NAMES)
     if code < 0:
         return False

@@ -25,7 +25,7 @@ from streams.core.intervals import CLASSES, length_class, overlapping
 from streams.core.keys import TIME_KEY_BYTES, time_key
 from streams.core.room import RoomPartition
 from streams.core.step import InRecord, StateReader, Step, newest_ms
-from streams.core.times import MINUTES, parse_ms
+from streams.core.times import own_ms
 from streams.core.visits import VISIT_MS_MAX
 
 _CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
@@ -54,17 +54,6 @@ class _Visit(msgspec.Struct, gc=False):
 _decode_visits = msgspec.json.Decoder(list[_Visit]).decode
 _encode_stay = msgspec.msgpack.Encoder().encode
 _decode_stay = msgspec.msgpack.Decoder(CaseStay).decode
-
-
-class _Rests(dict[str, int]):
-    """``:30.000Z`` to milliseconds. Our own times always have three digits and Z: at most 60,000 texts."""
-
-    def __missing__(self, text: str) -> int:
-        self[text] = result = parse_ms("1970-01-01T00:00" + text)
-        return result
-
-
-_RESTS: Final = _Rests()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +134,8 @@ def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None
     """State key and value of a visit's new version; no key where it is retracted or of no length."""
     if visit.status != "active":
         return None, b""
-    start_at, end_at, scan_at = visit.started_at, visit.ended_at, visit.first_scan_at
-    start_ms = MINUTES[start_at[:16]] + _RESTS[start_at[16:]]
-    end_ms = MINUTES[end_at[:16]] + _RESTS[end_at[16:]]
-    scan_ms = start_ms if scan_at == start_at else MINUTES[scan_at[:16]] + _RESTS[scan_at[16:]]
+    start_ms, end_ms = own_ms(visit.started_at), own_ms(visit.ended_at)
+    scan_ms = own_ms(visit.first_scan_at)
     return _visit_key(venue, visit_key, start_ms, end_ms), pack_visit(
         time_key(end_ms),
         bytes.fromhex(visit.person_id),

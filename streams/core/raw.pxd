@@ -99,8 +99,10 @@ cdef inline int two(const char* text) noexcept nogil:
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -1
 
 
-cdef inline bint parse_time(const char* text, Py_ssize_t length, int64_t* ms) noexcept nogil:
-    """``times.parse_ms``; False where the text is no time as that module's head describes."""
+cdef inline bint parse_time(
+    const char* text, Py_ssize_t length, int64_t* ms, int first_year, int last_year
+) noexcept nogil:
+    """``times.parse_ms``; False where the text is no time as that module's head describes, or not of these years."""
     if length < 20 or text[4] != b"-" or text[7] != b"-" or text[10] != b"T" or text[13] != b":" or text[16] != b":":
         return False
     cdef int century = two(text)
@@ -111,11 +113,11 @@ cdef inline bint parse_time(const char* text, Py_ssize_t length, int64_t* ms) no
     cdef int hour = two(text + 11)
     cdef int minute = two(text + 14)
     cdef int second = two(text + 17)
-    if century < 0 or of_century < 0 or not 1970 <= year <= 2099 or not 1 <= month <= 12 or day < 1:
+    if century < 0 or of_century < 0 or not first_year <= year <= last_year or not 1 <= month <= 12 or day < 1:
         return False
     cdef int longest = 30 if month in (4, 6, 9, 11) else 31
     if month == 2:
-        longest = 29 if year % 4 == 0 else 28  # 2000 is a leap year, and 2100 is not among the years taken
+        longest = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     if day > longest or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 59:
         return False
     cdef int64_t result = days_of(year, month, day) * DAY_MS + hour * HOUR_MS + minute * MINUTE_MS + second * 1000

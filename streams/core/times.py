@@ -111,6 +111,38 @@ def parse_ms(text: str) -> int:
     return MINUTES[text[:16]] + RESTS[text[16:]]
 
 
+class _OwnMinutes(dict[str, int]):
+    """``2021-10-14T08:15`` as ``format_ms`` writes it to epoch milliseconds, of any year."""
+
+    def __missing__(self, text: str) -> int:
+        result = (datetime.fromisoformat(text + ":00+00:00") - _EPOCH) // timedelta(milliseconds=1)
+        if len(self) >= _MEMO_ENTRIES_MAX:
+            self.clear()
+        self[text] = result
+        return result
+
+
+class _OwnRests(dict[str, int]):
+    """``:30.000Z`` to milliseconds. Our own times always have three digits and Z: at most 60,000 texts."""
+
+    def __missing__(self, text: str) -> int:
+        self[text] = result = parse_ms("1970-01-01T00:00" + text)
+        return result
+
+
+_OWN_MINUTES: Final = _OwnMinutes()
+_OWN_RESTS: Final = _OwnRests()
+
+
+def own_ms(text: str) -> int:
+    """The inverse of ``format_ms``, which may have written a year that no event may: 1969, 2100, or what a stay adds.
+
+    Raises:
+        ValueError: the text is none that ``format_ms`` writes.
+    """
+    return _OWN_MINUTES[text[:16]] + _OWN_RESTS[text[16:]]
+
+
 class _MinuteTexts(dict[int, bytes]):
     """Minutes since the epoch to ``2021-10-14T01:15:``."""
 

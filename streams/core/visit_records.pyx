@@ -59,7 +59,7 @@ cdef inline const char* _text(Cursor* cursor, Py_ssize_t* length) noexcept nogil
 cdef inline bint _time(Cursor* cursor, int64_t* ms) noexcept nogil:
     cdef Py_ssize_t length = 0
     cdef const char* text = _text(cursor, &length)
-    return text is not NULL and length == TIME_BYTES and parse_time(text, length, ms)
+    return text is not NULL and length == TIME_BYTES and parse_time(text, length, ms, 1, 9999)
 
 
 cdef inline bint _count(Cursor* cursor) noexcept nogil:

@@ -16,7 +16,7 @@ from streams.core.visits import ESTIMATED, SCANNED, VISIT_MS_MAX, Visit
 MINUTES = st.sampled_from([*BOUNDS_MINUTES[:22], 0, 1, 7])
 VISITS = st.tuples(
     st.integers(0, 3),
-    st.integers(-(10**9), 4 * 10**12),
+    st.integers(-(10**12), 8 * 10**12),
     MINUTES,
     st.sampled_from([-1, 0, 1]),
     st.integers(0, len(CATEGORY_NAMES) - 1),
