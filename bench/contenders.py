@@ -61,9 +61,15 @@ def _own() -> list[Contender]:
     return [
         Contender(
             "person",
-            "Truy Vết, person room",
-            "exactly-once: outputs, state and offsets are one transaction a step; state in RocksDB and a changelog; "
-            "besides the job: rejects, visits, hours, days",
+            "Truy Vết, person room, this job",
+            "exactly-once: outputs, rejects, state and offsets are one transaction a step; state, counts among it, in "
+            "RocksDB and a changelog",
+            lambda task: PersonRoom(task, "--counts-only"),
+        ),
+        Contender(
+            "person-whole",
+            "Truy Vết, person room, all it does",
+            "the same; besides the job: visits, counts by venue and hour, by area and day, of distinct persons",
             PersonRoom,
         ),
         Contender(

@@ -79,15 +79,24 @@ class _Own:
 class _PersonStack(Stack):
     """A stack whose workers hold the person room alone."""
 
+    arguments: tuple[str, ...] = ()
+
     def _command(self, kind: Kind) -> list[str]:
-        return [sys.executable, "-m", "bench.person_worker"] if kind == "worker" else super()._command(kind)
+        if kind != "worker":
+            return super()._command(kind)
+        return [sys.executable, "-m", "bench.person_worker", *self.arguments]
 
 
 class PersonRoom(_Own):
-    """One worker with the person room and all its guarantees; neither venue room nor sink."""
+    """One worker with the person room and all its guarantees; neither venue room nor sink.
 
-    def __init__(self, task: Round) -> None:
-        super().__init__(task, _PersonStack(task.settings, task.directory, own_broker=False))
+    ``arguments`` are those of ``bench.person_worker``.
+    """
+
+    def __init__(self, task: Round, *arguments: str) -> None:
+        stack = _PersonStack(task.settings, task.directory, own_broker=False)
+        stack.arguments = arguments
+        super().__init__(task, stack)
         self._start(lambda: self.stack.start_worker(0))
 
 

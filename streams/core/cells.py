@@ -9,6 +9,7 @@ import struct
 from typing import Final
 
 from streams.core import keys, wire
+from streams.core.room import RoomPartition
 from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, StateReader, Step
 from streams.core.tally import Tally
 
@@ -28,12 +29,15 @@ def codes_of(area: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     return area[0:5], area[5:8], area[8:10], NATION
 
 
-def store(tally: Tally, step: Step, state: StateReader, part: bytes) -> None:
+def store(tally: Tally, step: Step, state: StateReader, room: RoomPartition) -> None:
     """Adds a tally to the stored cells and emits every changed cell, full value, and new venue marks."""
+    part = room.person_part
     tally.timestamp_ms = max(tally.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
-    emitted, marks = step.to("aggregates"), step.to("venue-marks")
+    emitted = step.to("aggregates")
     tally.ward_minutes(state, step.changes, emitted, part, step.number)
-    tally.venue_hours(state, step.changes, emitted, marks, part, step.number)
+    if room.counts_only:
+        return
+    tally.venue_hours(state, step.changes, emitted, step.to("venue-marks"), part, step.number)
     _store_area_days(tally, step, state, part)
 
 

@@ -586,6 +586,7 @@ cdef class InOrder:
     cdef list persons
     cdef dict numbers
     cdef object room
+    cdef bint counts_only
     cdef int copies
     cdef readonly list unread
     """The records that ``take`` will not look at, since they are not plain ones, by their index in the batch."""
@@ -624,7 +625,7 @@ cdef class InOrder:
         cdef int32_t number
         cdef Py_ssize_t index = -1
         cdef int32_t person
-        self.room, self.count = room, 0
+        self.room, self.count, self.counts_only = room, 0, room.counts_only
         self.blob_bytes_max = min(BLOB_BYTES, held_scans.CHUNK_BYTES_MAX)
         self.values, self.persons, self.numbers, self.unread = [], [], {}, []
         for record in records:
@@ -758,7 +759,10 @@ cdef class InOrder:
         _rest(&timeline)
         closed += _open_stay(&timeline, self.stays + closed)
         self._emit_scans(<bytes> self.persons[person], count, found, step, tally, enriched)
-        self._emit_visits(<bytes> self.persons[person], &timeline, &before if had else NULL, closed, step, visits, count)
+        if not self.counts_only:
+            self._emit_visits(
+                <bytes> self.persons[person], &timeline, &before if had else NULL, closed, step, visits, count
+            )
         step.changes[key] = _head(&timeline)
         return True
 

@@ -74,13 +74,13 @@ class _Batch:
         """Hands every change to the step."""
         for person, timeline in self.timelines.items():
             were, are = timeline.settle()
-            if were != are:
+            if were != are and not self.room.counts_only:
                 changes = VisitChanges(self.step, person, timeline.caused_ms, were, are)
                 changes.emit()
                 if timeline.has_cases:
                     changes.emit_for(cases.held(bytes.fromhex(person), self.state))
             self.step.changes |= timeline.changes()
-        cells.store(self.tally, self.step, self.state, self.room.person_part)
+        cells.store(self.tally, self.step, self.state, self.room)
 
     def reject(self, timed: intake.Timed[ScanIn], reason: str, detail: str, status: str = "open") -> None:
         """Writes the row of ``rejects`` of a scan that could be read."""

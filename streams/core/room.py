@@ -29,6 +29,8 @@ class RoomPartition:
     clock: LocalClock
     rulesets: Mapping[str, Ruleset]
     """By name; those that are shipped, and the operator's own."""
+    counts_only: bool = False
+    """Leaves out visits and all cells but ``ward_minute``: the job that the bench shares with others (``bench/``)."""
 
     @property
     def person_part(self) -> bytes:
