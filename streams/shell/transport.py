@@ -12,22 +12,27 @@ which transaction markers make one per transaction.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka
 from aiokafka.errors import IllegalStateError, KafkaError
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from truyvet import logs
 from truyvet.metrics import BROKER_ERRORS
 
 FETCH_MAX_WAIT_MS = 200
 _ACK_POLL_SECONDS = 0.01
+_JOIN_AGAIN_SECONDS = 0.5
 RUN_BYTES_MAX = 8 * 1024 * 1024
 """About what the values of one fetch may take in all: a megabyte that is fetched may hold hundreds, compressed."""
 _RECORDS_AT_ONCE = 250
+
+log = logs.get("transport")
 
 
 class Run(NamedTuple):
@@ -128,6 +133,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             sought[tp] = self._epochs[tp]
         return sought
 
+    async def join_again(self) -> None:
+        """Asks the broker for its topics, then for a new assignment; returns before it is there."""
+        await self.call_thread(self._join_again)
+
+    async def _join_again(self) -> None:
+        consumer = self._ensure_consumer()
+        await consumer._client.force_metadata_update()
+        consumer._coordinator.request_rejoin()
+
     def _read_positions(self, consumer: Any) -> dict[TP, tuple[int, int]]:
         """How far each partition was read, past markers that bring no record."""
         assigned = consumer.assignment()
@@ -223,6 +237,26 @@ class BatchConsumer(driver.Consumer):
             self._acked[tp].clear()
             self._acked_index[tp].clear()
         return epochs
+
+    async def claim(self, topics: Collection[str]) -> None:
+        """Has the group assign anew where its assignment knows nothing of some of ``topics``; else returns at once.
+
+        Such an assignment was made by a leader whose metadata did not know them yet; or before they were subscribed to,
+        and a static member that comes back before its session ends is given what it had, whatever it subscribes to now.
+        Neither broker nor client would ever come back to it.
+        """
+        generation = self.app.consumer_generation_id
+        left_out = self.left_out(topics)
+        if not left_out:
+            return
+        log.warning("the group's assignment leaves topics to nobody; joining again", topics=left_out)
+        await asyncio.sleep(_JOIN_AGAIN_SECONDS)
+        if generation == self.app.consumer_generation_id and not self.app.rebalancing:
+            await self._thread.join_again()
+
+    def left_out(self, topics: Collection[str]) -> list[str]:
+        """Those of ``topics`` that the group's assignment, as its leader made it, gives to no member at all."""
+        return sorted(set(topics) - cast("PartitionAssignor", self.app.assignor)._topic_groups.keys())
 
     def read_to(self, tp: TP, delivered: int) -> int:
         """How far ``tp`` is read if everything up to ``delivered`` was: beyond it lie only markers."""

@@ -7,7 +7,7 @@ keeps: records may be delivered while a rebalance is under way, late, and after 
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -141,6 +141,9 @@ class _Consumer(BatchConsumer):
 
     def assignment(self) -> set[TP]:
         return set(self._fetching.assigned)
+
+    async def claim(self, topics: Collection[str]) -> None:
+        """Here every assignment is one of all topics."""
 
     def highwater(self, tp: TP) -> int:
         return self._fetching.ends.get(tp)  # type: ignore[return-value] # aiokafka's too, until it has fetched
