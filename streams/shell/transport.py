@@ -22,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.shell.fetching import CHUNK_RECORDS_MAX, Chunk, fetch_in_chunks
 from truyvet import logs
 from truyvet.metrics import BROKER_ERRORS
 
@@ -30,7 +31,6 @@ _ACK_POLL_SECONDS = 0.01
 _JOIN_AGAIN_SECONDS = 0.5
 RUN_BYTES_MAX = 8 * 1024 * 1024
 """About what the values of one fetch may take in all: a megabyte that is fetched may hold hundreds, compressed."""
-_RECORDS_AT_ONCE = 250
 
 log = logs.get("transport")
 
@@ -74,6 +74,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
+        fetch_in_chunks(consumer._max_poll_records)
         # Faust reads uncommitted unless its own (broken) exactly-once is on, and waits 1.5 s for a fetch.
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
@@ -87,13 +88,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         max_records: int | None = None,
     ) -> dict[TP, list[Run]]:
         runs: dict[TP, list[Run]] = {}
-        records_left, bytes_left = max_records or _RECORDS_AT_ONCE, RUN_BYTES_MAX
-        while records_left > 0 and bytes_left > 0:
-            at_once = min(records_left, _RECORDS_AT_ONCE)
-            some = await super()._fetch_records(consumer, active_partitions, 0.0 if runs else timeout, at_once)
-            for records in some.values():
-                records_left -= len(records)
-                bytes_left -= sum([len(record.value or b"") for record in records])
+        records_max = max_records or CHUNK_RECORDS_MAX
+        records_left, bytes_left = records_max, RUN_BYTES_MAX
+        # A chunk is never larger than what may come at all; one that might be larger than what is left has to wait.
+        while records_left >= min(records_max, CHUNK_RECORDS_MAX) and bytes_left > 0:
+            some = await super()._fetch_records(consumer, active_partitions, 0.0 if runs else timeout, 1)
+            for [chunk] in some.values():
+                records_left -= len(chunk.records)
+                bytes_left -= chunk.size_bytes
             for tp, found in self._runs(consumer, some).items():
                 _append(runs.setdefault(tp, []), found)
             # What is held must not wait while partitions are assigned anew.
@@ -102,17 +104,17 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self.read_to = self._read_positions(consumer)
         return runs
 
-    def _runs(self, consumer: Any, fetched: Mapping[TP, list[Any]]) -> dict[TP, list[Run]]:
+    def _runs(self, consumer: Any, fetched: Mapping[TP, list[Chunk]]) -> dict[TP, list[Run]]:
         runs: dict[TP, list[Run]] = {}
-        for tp, records in fetched.items():
+        for tp, [chunk] in fetched.items():
             start = self._delivered.get(tp)
             if start is None or self._assignments[tp] is not consumer._subscription.subscription.assignment:
                 # Fetched before its room was opened and sought in this assignment: the seek will bring it again. A
                 # new assignment begins wherever the group's offsets say, even for a partition that stays here.
                 continue
-            end = records[-1].offset + 1
+            end = chunk.offset + 1
             self._delivered[tp] = end
-            runs[tp] = [Run(tp.topic, tp.partition, start, end, self._epochs[tp], records)]
+            runs[tp] = [Run(tp.topic, tp.partition, start, end, self._epochs[tp], chunk.records)]
         return runs
 
     async def seek_runs(self, offsets: Mapping[TP, int]) -> dict[TP, int]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
+from streams.shell.fetching import Chunk
 from streams.shell.transport import BatchConsumer, BatchConsumerThread, Run
 from tests.sim.groups import Group, Place
 from tests.sim.kafka import Broker
@@ -104,7 +105,7 @@ class Fetching:
             records, following = self._broker.fetch(tp.topic, tp.partition, position, self._fetch_max)
             self._positions[tp] = following
             if records:
-                fetched[tp] = records
+                fetched[tp] = [Chunk(records[-1].offset, records, sum(len(record.value or b"") for record in records))]
                 if rng.random() < 0.5:
                     break
         return fetched
