@@ -61,7 +61,10 @@ def test_a_fetch_ends_with_records_or_bytes(value_bytes: int, monkeypatch: pytes
     [run] = _fetch(thread, log, monkeypatch)
     assert (run.start, run.next) == (0, len(run.records))
     assert [record.offset for record in run.records] == list(range(run.next))
-    assert run.next == MAX_RECORDS or RUN_BYTES_MAX <= run.next * value_bytes < RUN_BYTES_MAX + CHUNK_BYTES_MAX + value_bytes
+    assert (
+        run.next == MAX_RECORDS
+        or RUN_BYTES_MAX <= run.next * value_bytes < RUN_BYTES_MAX + CHUNK_BYTES_MAX + value_bytes
+    )
     [after] = _fetch(thread, log, monkeypatch)
     assert after.start == run.next
 
