@@ -121,6 +121,7 @@ class Rooms:
             log.info("partitions assigned", generation=generation, rooms=len(self._runners), opened=len(opened))
             for runner in opened:
                 self._spawn(self._look(runner, everything=True))
+            self._spawn(self._consumer.claim(self._room_of))
 
     async def take(self, run: Run, done: Callable[[], None]) -> None:
         """Takes a run of records into the room of its topic; ``done`` is called once it is committed or stale."""

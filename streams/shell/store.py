@@ -12,9 +12,10 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Final, cast
+from weakref import WeakSet
 
 from rocksdict import (
     BlockBasedOptions,
@@ -37,11 +38,18 @@ _FLUSH_SECONDS: Final = 60.0
 
 _LOCAL: Final = b"~local"
 _WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
-_CACHE_GENERATION_BYTES: Final = 6 * 1024 * 1024
+_MEMTABLE_BLOOM_SHARE: Final = 0.1
+_CACHE_BYTES: Final = 192 * 1024 * 1024
+"""For what was read or changed lately, in all stores of the process together: each has two generations of it."""
+_STORES_MIN: Final = 4
+"""A worker that holds few partitions does not fill the memory with them; nor does one that has only begun to open."""
 _BLOCK_CACHE_BYTES: Final = 64 * 1024 * 1024
-_ENTRY_OVERHEAD_BYTES: Final = 150
+_ENTRY_OVERHEAD_BYTES: Final = 200
+"""Of a cached pair beside its value: the key, two object heads, the table."""
+_UNKNOWN: Final = object()
 
 _block_cache = Cache(_BLOCK_CACHE_BYTES)
+_open_stores: "WeakSet[Store]" = WeakSet()
 
 
 def _options() -> Options:
@@ -49,6 +57,9 @@ def _options() -> Options:
     options.create_if_missing(True)  # noqa: FBT003 - rocksdict takes it by position
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
+    # Half of what is asked for is new and nowhere: each memtable says so without being searched.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(_MEMTABLE_BLOOM_SHARE)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(1)
     options.set_max_background_jobs(1)
@@ -105,6 +116,7 @@ class Store:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._db = Rdict(str(self._directory), _options())
         self._db.set_write_options(self._write_options)
+        _open_stores.add(self)
         self._flushed_at = time.monotonic()
 
     def _local(self) -> dict[str, Any]:
@@ -140,23 +152,37 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The newest value of ``key``, committed or on its way there."""
-        if key in self._fresh:
-            return self._fresh[key]
-        value = self._older[key] if key in self._older else self._from_disk(key)
-        self._remember(key, value)
-        return value
-
-    def _from_disk(self, key: bytes) -> bytes | None:
-        for pending in reversed(tuple(self._pending)):
-            if key in pending.changes:
-                return pending.changes[key]
-        value: bytes | None = self._db.get(key)
-        return value
+        return self.get_many((key,))[0]
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The newest values of ``keys``, in their order."""
-        get = self.get
-        return [get(key) for key in keys]
+        fresh = self._fresh
+        values = list(map(fresh.get, keys, repeat(_UNKNOWN)))
+        places = [place for place, value in enumerate(values) if value is _UNKNOWN]
+        if places:
+            wanted = [keys[place] for place in places]
+            found = self._look_farther(wanted)
+            for place, value in zip(places, found, strict=True):
+                values[place] = value
+            self._remember(dict(zip(wanted, found, strict=True)))
+        return cast("list[bytes | None]", values)
+
+    def _look_farther(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values of keys that were not read or changed lately."""
+        values = list(map(self._older.get, keys, repeat(_UNKNOWN)))
+        # What is on its way is looked at before the disk: the committer takes it off only once it is there.
+        for pending in reversed(tuple(self._pending)):
+            changes = pending.changes
+            values = [
+                changes.get(key, _UNKNOWN) if value is _UNKNOWN else value
+                for key, value in zip(keys, values, strict=True)
+            ]
+        places = [place for place, value in enumerate(values) if value is _UNKNOWN]
+        if places:
+            stored = cast("list[bytes | None]", self._db.get([keys[place] for place in places]))
+            for place, value in zip(places, stored, strict=True):
+                values[place] = value
+        return cast("list[bytes | None]", values)
 
     def scan(self, prefix: bytes, limit: int, after: bytes = b"") -> list[tuple[bytes, bytes]]:
         """Up to ``limit`` committed pairs of that prefix, past ``after``.
@@ -190,14 +216,18 @@ class Store:
     def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Makes a step's changes visible to later steps, before they are committed."""
         self._pending.append(_Pending(changes))
-        for key, value in changes.items():
-            self._remember(key, value)
+        self._remember(changes)
 
-    def _remember(self, key: bytes, value: bytes | None) -> None:
-        self._fresh[key] = value
-        self._fresh_bytes += len(key) + len(value or b"") + _ENTRY_OVERHEAD_BYTES
-        if self._fresh_bytes > _CACHE_GENERATION_BYTES:
-            self._older, self._fresh, self._fresh_bytes = self._fresh, {}, 0
+    def _remember(self, entries: Mapping[bytes, bytes | None]) -> None:
+        """Keeps what was read or changed in memory, until as much again has come twice."""
+        fresh = self._fresh
+        known = len(fresh)
+        fresh.update(entries)
+        # What is read and then changed counts twice: looking up what is replaced would cost more than it is worth.
+        size_bytes = sum(map(len, filter(None, entries.values())))
+        self._fresh_bytes += size_bytes + (len(fresh) - known) * _ENTRY_OVERHEAD_BYTES
+        if self._fresh_bytes > _CACHE_BYTES // (2 * max(len(_open_stores), _STORES_MIN)):
+            self._older, self._fresh, self._fresh_bytes = fresh, {}, 0
 
     def written(self, position: int) -> None:
         """Writes the oldest changes on their way, now that they are committed; ``position`` as the property."""
@@ -232,5 +262,6 @@ class Store:
 
     def close(self) -> None:
         """Flushes what is in memory and gives the lock back."""
+        _open_stores.discard(self)
         self._db.flush()
         self._db.close()

@@ -12,22 +12,27 @@ which transaction markers make one per transaction.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka
 from aiokafka.errors import IllegalStateError, KafkaError
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.shell.fetching import CHUNK_RECORDS_MAX, Chunk, fetch_in_chunks
+from truyvet import logs
 from truyvet.metrics import BROKER_ERRORS
 
 FETCH_MAX_WAIT_MS = 200
 _ACK_POLL_SECONDS = 0.01
+_JOIN_AGAIN_SECONDS = 0.5
 RUN_BYTES_MAX = 8 * 1024 * 1024
 """About what the values of one fetch may take in all: a megabyte that is fetched may hold hundreds, compressed."""
-_RECORDS_AT_ONCE = 250
+
+log = logs.get("transport")
 
 
 class Run(NamedTuple):
@@ -69,6 +74,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
+        fetch_in_chunks(consumer._max_poll_records)
         # Faust reads uncommitted unless its own (broken) exactly-once is on, and waits 1.5 s for a fetch.
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
@@ -82,13 +88,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         max_records: int | None = None,
     ) -> dict[TP, list[Run]]:
         runs: dict[TP, list[Run]] = {}
-        records_left, bytes_left = max_records or _RECORDS_AT_ONCE, RUN_BYTES_MAX
-        while records_left > 0 and bytes_left > 0:
-            at_once = min(records_left, _RECORDS_AT_ONCE)
-            some = await super()._fetch_records(consumer, active_partitions, 0.0 if runs else timeout, at_once)
-            for records in some.values():
-                records_left -= len(records)
-                bytes_left -= sum([len(record.value or b"") for record in records])
+        records_max = max_records or CHUNK_RECORDS_MAX
+        records_left, bytes_left = records_max, RUN_BYTES_MAX
+        # A chunk is never larger than what may come at all; one that might be larger than what is left has to wait.
+        while records_left >= min(records_max, CHUNK_RECORDS_MAX) and bytes_left > 0:
+            some = await super()._fetch_records(consumer, active_partitions, 0.0 if runs else timeout, 1)
+            for [chunk] in some.values():
+                records_left -= len(chunk.records)
+                bytes_left -= chunk.size_bytes
             for tp, found in self._runs(consumer, some).items():
                 _append(runs.setdefault(tp, []), found)
             # What is held must not wait while partitions are assigned anew.
@@ -97,17 +104,17 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self.read_to = self._read_positions(consumer)
         return runs
 
-    def _runs(self, consumer: Any, fetched: Mapping[TP, list[Any]]) -> dict[TP, list[Run]]:
+    def _runs(self, consumer: Any, fetched: Mapping[TP, list[Chunk]]) -> dict[TP, list[Run]]:
         runs: dict[TP, list[Run]] = {}
-        for tp, records in fetched.items():
+        for tp, [chunk] in fetched.items():
             start = self._delivered.get(tp)
             if start is None or self._assignments[tp] is not consumer._subscription.subscription.assignment:
                 # Fetched before its room was opened and sought in this assignment: the seek will bring it again. A
                 # new assignment begins wherever the group's offsets say, even for a partition that stays here.
                 continue
-            end = records[-1].offset + 1
+            end = chunk.offset + 1
             self._delivered[tp] = end
-            runs[tp] = [Run(tp.topic, tp.partition, start, end, self._epochs[tp], records)]
+            runs[tp] = [Run(tp.topic, tp.partition, start, end, self._epochs[tp], chunk.records)]
         return runs
 
     async def seek_runs(self, offsets: Mapping[TP, int]) -> dict[TP, int]:
@@ -127,6 +134,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             self._epochs[tp] = self._epochs.get(tp, 0) + 1
             sought[tp] = self._epochs[tp]
         return sought
+
+    async def join_again(self) -> None:
+        """Asks the broker for its topics, then for a new assignment; returns before it is there."""
+        await self.call_thread(self._join_again)
+
+    async def _join_again(self) -> None:
+        consumer = self._ensure_consumer()
+        await consumer._client.force_metadata_update()
+        consumer._coordinator.request_rejoin()
 
     def _read_positions(self, consumer: Any) -> dict[TP, tuple[int, int]]:
         """How far each partition was read, past markers that bring no record."""
@@ -223,6 +239,26 @@ class BatchConsumer(driver.Consumer):
             self._acked[tp].clear()
             self._acked_index[tp].clear()
         return epochs
+
+    async def claim(self, topics: Collection[str]) -> None:
+        """Has the group assign anew where its assignment knows nothing of some of ``topics``; else returns at once.
+
+        Such an assignment was made by a leader whose metadata did not know them yet; or before they were subscribed to,
+        and a static member that comes back before its session ends is given what it had, whatever it subscribes to now.
+        Neither broker nor client would ever come back to it.
+        """
+        generation = self.app.consumer_generation_id
+        left_out = self.left_out(topics)
+        if not left_out:
+            return
+        log.warning("the group's assignment leaves topics to nobody; joining again", topics=left_out)
+        await asyncio.sleep(_JOIN_AGAIN_SECONDS)
+        if generation == self.app.consumer_generation_id and not self.app.rebalancing:
+            await self._thread.join_again()
+
+    def left_out(self, topics: Collection[str]) -> list[str]:
+        """Those of ``topics`` that the group's assignment, as its leader made it, gives to no member at all."""
+        return sorted(set(topics) - cast("PartitionAssignor", self.app.assignor)._topic_groups.keys())
 
     def read_to(self, tp: TP, delivered: int) -> int:
         """How far ``tp`` is read if everything up to ``delivered`` was: beyond it lie only markers."""

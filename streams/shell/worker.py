@@ -42,7 +42,10 @@ _STUCK_SECONDS = 60.0
 _M_ARENA_MAX = -8
 _SWITCH_SECONDS = 0.02
 """How long a thread computes before another may: commit threads do not mind, and switching costs."""
-_GC_THRESHOLDS = (200_000, 20, 50)
+_GC_THRESHOLD = 2_000_000
+"""More than the steps on their way can hold: what a look finds in their midst is alive, and looking costs."""
+_GC_SECONDS = 60.0
+"""So often what is left over in cycles, which steps make none of, is collected all the same."""
 _STOP_SECONDS_MAX = 10.0
 _HEARTBEAT_SECONDS = 0.3
 """So soon a worker hears that another one is gone: with its session's end that is what taking over waits for."""
@@ -202,8 +205,12 @@ class Worker:
         """Measures once a second; ends the process where Faust itself or the register's reader has failed."""
         assert self._rooms is not None
         committed_before: object = None
+        collected_at = time.monotonic()
         while True:
             await asyncio.sleep(1.0)
+            if time.monotonic() > collected_at + _GC_SECONDS:
+                collected_at = time.monotonic()
+                gc.collect()
             if register.failed is not None:
                 die("the register's reader has failed")
             self._disk.look()
@@ -269,7 +276,7 @@ async def _loaded(register: Register) -> None:
 def _tune() -> None:
     """Few switches between threads, and a collector that seldom looks: what steps make holds no cycles."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(_GC_THRESHOLD)
 
 
 def _share_heap() -> None:

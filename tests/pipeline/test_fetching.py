@@ -10,6 +10,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.core.step import Record
+from streams.shell.fetching import CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX, Chunk
 from streams.shell.transport import RUN_BYTES_MAX, BatchConsumerThread, Run
 
 PARTITION = TP("checkin.scans", 0)
@@ -25,12 +26,13 @@ class _Log:
         self.next = 0
         self._between = between
 
-    async def fetch(self, *_: object) -> dict[TP, list[Record]]:
+    async def fetch(self, *_: object) -> dict[TP, list[Chunk]]:
         if self.next:
             self._between()
-        count = cast("int", _[-1])
+        count = min(CHUNK_RECORDS_MAX, -(-CHUNK_BYTES_MAX // len(self.value)))
         start, self.next = self.next, self.next + count
-        return {PARTITION: [Record(start + number, 1, b"k", self.value) for number in range(count)]}
+        records = [Record(start + number, 1, b"k", self.value) for number in range(count)]
+        return {PARTITION: [Chunk(self.next - 1, records, count * len(self.value))]}
 
 
 def _thread() -> BatchConsumerThread:
@@ -59,7 +61,10 @@ def test_a_fetch_ends_with_records_or_bytes(value_bytes: int, monkeypatch: pytes
     [run] = _fetch(thread, log, monkeypatch)
     assert (run.start, run.next) == (0, len(run.records))
     assert [record.offset for record in run.records] == list(range(run.next))
-    assert run.next == MAX_RECORDS or RUN_BYTES_MAX <= run.next * value_bytes < RUN_BYTES_MAX + 250 * value_bytes
+    assert (
+        run.next == MAX_RECORDS
+        or RUN_BYTES_MAX <= run.next * value_bytes < RUN_BYTES_MAX + CHUNK_BYTES_MAX + value_bytes
+    )
     [after] = _fetch(thread, log, monkeypatch)
     assert after.start == run.next
 

@@ -52,7 +52,7 @@ def test_a_kill_costs_no_more_than_a_minute(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_small_cache_forgets_nothing_that_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What falls out of memory is still found among the changes that wait to be written."""
-    monkeypatch.setattr(module, "_CACHE_GENERATION_BYTES", 500)
+    monkeypatch.setattr(module, "_CACHE_BYTES", 4_000)
     store = Store(tmp_path / "s")
     changes: dict[bytes, bytes | None] = {b"k%d" % n: b"v%d" % n for n in range(100)}
     store.apply(changes)

@@ -7,7 +7,7 @@ keeps: records may be delivered while a rebalance is under way, late, and after 
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
+from streams.shell.fetching import Chunk
 from streams.shell.transport import BatchConsumer, BatchConsumerThread, Run
 from tests.sim.groups import Group, Place
 from tests.sim.kafka import Broker
@@ -104,7 +105,7 @@ class Fetching:
             records, following = self._broker.fetch(tp.topic, tp.partition, position, self._fetch_max)
             self._positions[tp] = following
             if records:
-                fetched[tp] = records
+                fetched[tp] = [Chunk(records[-1].offset, records, sum(len(record.value or b"") for record in records))]
                 if rng.random() < 0.5:
                     break
         return fetched
@@ -141,6 +142,9 @@ class _Consumer(BatchConsumer):
 
     def assignment(self) -> set[TP]:
         return set(self._fetching.assigned)
+
+    async def claim(self, topics: Collection[str]) -> None:
+        """Here every assignment is one of all topics."""
 
     def highwater(self, tp: TP) -> int:
         return self._fetching.ends.get(tp)  # type: ignore[return-value] # aiokafka's too, until it has fetched

@@ -79,7 +79,7 @@ def smaller(rng: random.Random, chunk_bytes: int) -> Names:
     """Bounds so small that a few hundred events reach them; which ones differs from run to run."""
     pick = rng.choice
     return [
-        (streams.shell.store, "_CACHE_GENERATION_BYTES", pick([1, 2_000, 20_000, 6 << 20])),
+        (streams.shell.store, "_CACHE_BYTES", pick([8, 16_000, 160_000, 48 << 20])),
         (streams.shell.runner, "WAITING_PER_STEP_MAX", pick([1, 3, 2_000])),
         (streams.shell.register, "_CHANGES_MAX", pick([1, 200_000])),
         (streams.core.expiry, "PAGE_KEYS", pick([1, 5, 1_000])),

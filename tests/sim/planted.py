@@ -165,15 +165,15 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "a key misses what is on its way": Edit(
         "streams.shell.store",
-        "Store._from_disk",
-        "if key in pending.changes:",
-        "if False:",
+        "Store._look_farther",
+        "for pending in reversed(tuple(self._pending)):",
+        "for pending in ():",
     ),
     "the cache outlives the store": Edit(
         "streams.shell.store",
         "Store.apply",
-        "self._remember(key, value)",
-        "self._fresh.setdefault(key, value)",
+        "self._remember(changes)",
+        "[self._fresh.setdefault(key, value) for key, value in changes.items()]",
     ),
     "a step is off the way before it is on the disk": Edit(
         "streams.shell.store",

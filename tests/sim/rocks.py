@@ -118,8 +118,9 @@ class _Rdict:
     def set_write_options(self, options: object) -> None:
         """Only ``disable_wal`` matters, and this store has no log."""
 
-    def get(self, key: bytes) -> bytes | None:
-        return self._opened().data.get(key)
+    def get(self, keys: bytes | list[bytes]) -> bytes | list[bytes | None] | None:
+        data = self._opened().data
+        return data.get(keys) if isinstance(keys, bytes) else list(map(data.get, keys))
 
     def items(self, *, from_key: bytes, read_opt: ReadOptions) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._opened().between(from_key, read_opt.upper_bound))
