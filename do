@@ -86,14 +86,15 @@ is_debian_12() { [ "$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${VERSION_I
 
 is_python() { "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
-# The rooms' common case is compiled: streams/core/*.pyx.
-has_compiler() { command -v cc >/dev/null && [ -e /usr/include/stdio.h ]; }
-
-# No Python yet: Debian's will be installed, without them.
-has_headers() {
+# What is compiled (streams/core/*.pyx) needs the compiler that this Python was made with, and its headers.
+can_compile() {
   local python
-  python=$(find_python) && "$python" -c 'import os.path, sysconfig, sys
-sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))'
+  python=$(find_python) && "$python" - <<'CODE'
+import os.path, shutil, sys, sysconfig
+header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
+compiler = sysconfig.get_config_var("CC").split()[0]
+sys.exit(not (os.path.exists(header) and shutil.which(compiler) and os.path.exists("/usr/include/stdio.h")))
+CODE
 }
 
 has_java() {
@@ -130,8 +131,7 @@ need_packages() {
   if ! is_python /usr/bin/python3 && { is_debian_12 || ! find_python >/dev/null; }; then
     packages+=(python3 python3-venv)
   fi
-  if ! has_compiler; then packages+=(gcc libc6-dev); fi
-  if ! has_headers; then packages+=(python3-dev); fi
+  if ! can_compile; then packages+=(gcc libc6-dev python3-dev); fi
   if ! has_java; then packages+=(openjdk-17-jre-headless); fi
   if ! jars_ready && ! command -v mvn >/dev/null; then packages+=(maven); fi
   if [ "$1" = dev ] && ! has_clickhouse; then packages+=(clickhouse-server); fi

@@ -233,15 +233,15 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "a cell begins anew with each step": Edit(
         "streams.core.cells",
-        "_merge",
-        "(old[0] + ins, old[1] + outs, old[2] + passes)",
-        "(ins, outs, passes)",
+        "store",
+        "tally.ward_minutes(state,",
+        "tally.ward_minutes(type('Nothing', (), {'get_many': lambda _, keys: [None] * len(keys)})(),",
     ),
     "a visit's earlier version stays": Edit(
         "streams.core.proximity",
         "take_visits",
-        "changes[old_key] = None",
-        "pass",
+        "nets: dict",
+        "step.changes = {key: value for key, value in step.changes.items() if value is not None}; nets: dict",
     ),
     "expiry a day early": Edit(
         "streams.core.expiry",
