@@ -35,8 +35,10 @@ from producers.feed import Feed
 from producers.lines import VENUES
 from schemas.areas import load_areas
 from sinks import consuming
-from sinks.columns import TopicDecoder, decoder_of
+from sinks.columns import Tables, TopicDecoder, decoder_of
 from sinks.consuming import Consuming
+from sinks.process import keep_memory
+from sinks.records import Records
 from sinks.server import ClickHouseBackend
 from sinks.status import Status
 from sinks.tables import SINK_TOPICS
@@ -92,7 +94,7 @@ class Stages:
         """A Kafka consumer whose calls are counted."""
         stage = self.stage
 
-        class Timed(Consumer):
+        class Counted(Consumer):
             def consume(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - as the client
                 with stage("consume"):
                     return super().consume(*args, **named)
@@ -101,7 +103,18 @@ class Stages:
                 with stage("commit"):
                     return super().commit(*args, **named)
 
-        return Timed
+        return Counted
+
+
+class Timed:
+    """A decoder whose calls are counted."""
+
+    def __init__(self, stages: Stages, decoder: TopicDecoder) -> None:
+        self._stages, self._decoder, self.keyed = stages, decoder, decoder.keyed
+
+    def __call__(self, records: Records) -> Tables:
+        with self._stages.stage("decode"):
+            return self._decoder(records)
 
 
 def fill(settings: Settings, shape: Shape) -> Counter[str]:
@@ -142,13 +155,14 @@ def apart(call: Callable[..., dict[str, float]], *args: object) -> dict[str, flo
 
 def run_sink(settings: Settings, ends_at: dict[tuple[str, int], int]) -> dict[str, float]:
     """Stores everything in a fresh database; CPU seconds by stage."""
+    keep_memory()
     stages, status, stop = Stages(), Status(), threading.Event()
     with ClickHouseBackend(settings) as backend:
         backend.ensure_schema()
         zone, areas = ZoneInfo(settings.report_timezone), load_areas()
         decoders: dict[str, TopicDecoder] = {}
         for topic in SINK_TOPICS:
-            decoders[settings.topic(topic)] = stages.timed("decode", decoder_of(topic, areas, zone))
+            decoders[settings.topic(topic)] = Timed(stages, decoder_of(topic, areas, zone))
         for name in ("prepare", "insert_blocks"):
             setattr(backend, name, stages.timed(name, getattr(backend, name)))
         threading.Thread(target=_stop_at, args=(status, ends_at, stop), daemon=True).start()
