@@ -134,7 +134,7 @@ need_packages() {
   if ! can_compile; then packages+=(gcc libc6-dev python3-dev); fi
   if ! has_java; then packages+=(openjdk-17-jre-headless); fi
   if ! jars_ready && ! command -v mvn >/dev/null; then packages+=(maven); fi
-  if [ "$1" = dev ] && ! has_clickhouse; then packages+=(clickhouse-server); fi
+  if [ "$1" != run ] && ! has_clickhouse; then packages+=(clickhouse-server); fi
   install_packages "${packages[@]}"
 }
 
@@ -260,7 +260,7 @@ setup() {
     flock 9
   }
   if [ "$kind" = bench ]; then base=run; fi
-  need_packages "$base"
+  need_packages "$kind"
   need_venv "$base"
   need_project
   need_broker

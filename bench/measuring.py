@@ -1,7 +1,7 @@
 """What a tree of processes uses, read from /proc; and the figures that a round's samples come to."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,6 +26,8 @@ class Sample(NamedTuple):
     """Of all its processes, so far."""
     finished: bool
     """Whether what comes behind the output topic is done, too; always, where nothing does."""
+    cpu_by_process: tuple[float, ...] = ()
+    """CPU seconds so far of each process that it was started as, with its descendants."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Figures:
     """From its start to its last output."""
     memory_mib_peak: float
     """Of all processes together; what they share counts once."""
+    cpu_by_process: dict[str, float] = field(default_factory=dict)
+    """CPU seconds per million scans, process by process."""
 
 
 def tree(roots: Iterable[int]) -> set[int]:
@@ -80,7 +84,7 @@ def memory_bytes(pids: Iterable[int]) -> int:
     return kibibytes * 1024
 
 
-def figures(samples: Sequence[Sample], scans: int, memory_bytes_peak: int) -> Figures:
+def figures(samples: Sequence[Sample], scans: int, memory_bytes_peak: int, names: Sequence[str] = ()) -> Figures:
     """What a round's samples come to; ``scans`` is how many records were sent, copies included.
 
     Between the first output that was seen and the last one, a share of all outputs came; the same share of all scans
@@ -100,6 +104,8 @@ def figures(samples: Sequence[Sample], scans: int, memory_bytes_peak: int) -> Fi
     end_seconds = max(last.seconds, counted.seconds - COUNTS_SECONDS)
     done = next((s for s in samples if s.seconds >= max(end_seconds + GRACE_SECONDS, counted.seconds)), samples[-1])
     events = scans * (final - begin.outputs) / final
+    before = begin.cpu_by_process or (0.0,) * len(names)
+    used = zip(names, before, done.cpu_by_process, strict=False)
     return Figures(
         events_per_second=events / max(end_seconds - begin.seconds, 1e-3),
         cpu_seconds_per_million=(done.cpu_seconds - begin.cpu_seconds) / events * MILLION,
@@ -107,4 +113,5 @@ def figures(samples: Sequence[Sample], scans: int, memory_bytes_peak: int) -> Fi
         startup_cpu_seconds=begin.cpu_seconds,
         cpu_seconds_total=done.cpu_seconds,
         memory_mib_peak=memory_bytes_peak / 1024**2,
+        cpu_by_process={name: (after - until) / events * MILLION for name, until, after in used},
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bench.rounds import Round
+from infra.clickhouse import ClickHouseServer
 from infra.processes import ProcessId
 from infra.topics import TOPICS, ensure_topics, existing_topics, remove_topics
 from truyvet.drain import Drain
@@ -49,6 +50,11 @@ class _Own:
     def processes(self) -> list[ProcessId]:
         """Workers, and the sink where there is one."""
         return [member.process for member in self.stack.members()]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the processes."""
+        return [member.name for member in self.stack.members()]
 
     def check(self) -> None:
         """Raises if a process of the stack has ended by itself.
@@ -101,13 +107,32 @@ class PersonRoom(_Own):
 
 
 class Pipeline(_Own):
-    """The whole pipeline: one worker with both rooms, the sink, the embedded ClickHouse."""
+    """The whole pipeline: one worker with both rooms, the sink, and a ClickHouse server, which is not counted."""
 
     def __init__(self, task: Round) -> None:
-        super().__init__(task, Stack(task.settings, task.directory, own_broker=False))
-        self._start(self.stack.start)
+        self._clickhouse = ClickHouseServer(task.directory / "clickhouse")
+        settings = task.settings.model_copy(update={"clickhouse": self._clickhouse.url})
+        super().__init__(task, Stack(settings, task.directory, own_broker=False))
+        self._start(self._start_both)
         self._drain = Drain(self.stack)
         self._looked_at = 0.0
+
+    def _start_both(self) -> None:
+        self._clickhouse.start()
+        try:
+            self.stack.start()
+        except BaseException:
+            self._clickhouse.kill()
+            raise
+
+    def check(self) -> None:
+        """Raises if a process of the stack, or the server, has ended by itself.
+
+        Raises:
+            ProcessError: it has; with the end of its log.
+        """
+        self._clickhouse.check()
+        super().check()
 
     def finished(self) -> bool:
         """Whether all that follows from the scans is stored in ClickHouse, too."""
@@ -118,6 +143,7 @@ class Pipeline(_Own):
         return settled
 
     def stop(self) -> None:
-        """Stops the stack's processes."""
+        """Stops the stack's processes; nobody reads the server's data again."""
         self._drain.close()
         super().stop()
+        self._clickhouse.kill()

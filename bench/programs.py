@@ -40,6 +40,11 @@ class Program:
         """The program's process."""
         return [self.process]
 
+    @property
+    def names(self) -> list[str]:
+        """The contender's own."""
+        return [self.task.contender]
+
     def check(self) -> None:
         """Raises if it has ended by itself.
 

@@ -58,7 +58,7 @@ def _row(contender: Contender, outcomes: Sequence[Outcome]) -> str:
     cells = (
         contender.title,
         _spread([found.events_per_second for found in figures], 0),
-        _spread([found.cpu_seconds_per_million for found in figures], 1),
+        _spread([found.cpu_seconds_per_million for found in figures], 1) + _by_process(figures),
         _ratio(contender.name, outcomes),
         _spread([found.memory_mib_peak for found in figures], 0),
         ", ".join(_median(values) for values in zip(*startups, strict=True)),
@@ -66,6 +66,14 @@ def _row(contender: Contender, outcomes: Sequence[Outcome]) -> str:
         contender.promises,
     )
     return "| " + " | ".join(cells) + " |\n"
+
+
+def _by_process(figures: Sequence[Figures]) -> str:
+    """Medians of each process, where there are several."""
+    names = figures[0].cpu_by_process
+    if len(names) < 2:  # noqa: PLR2004 - one is all there is
+        return ""
+    return "; " + ", ".join(f"{name} {_median(found.cpu_by_process[name] for found in figures)}" for name in names)
 
 
 def _said(outcome: Outcome) -> str:

@@ -42,6 +42,10 @@ class Running(Protocol):
     def processes(self) -> list[ProcessId]:
         """Those it was started as; what they start themselves is found."""
 
+    @property
+    def names(self) -> list[str]:
+        """What these are called, in the same order."""
+
     def check(self) -> None:
         """Raises ``ProcessError`` if one of them has ended by itself."""
 

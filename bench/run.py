@@ -52,7 +52,7 @@ class Watch:
         self._admin = admin_client(settings)
         self._partitions = settings.partitions
         self._running = running
-        self._pids: set[int] = set()
+        self._trees: list[set[int]] = []
         self._looked_at = -MEMORY_SECONDS
         self._began = time.monotonic()
         self.samples: list[Sample] = [Sample(0.0, 0, 0, 0.0, finished=False)]
@@ -83,13 +83,14 @@ class Watch:
         seconds = time.monotonic() - self._began
         if seconds >= self._looked_at + MEMORY_SECONDS:
             self._looked_at = seconds
-            self._pids = tree(process.pid for process in self._running.processes)
-            self.memory_bytes_peak = max(self.memory_bytes_peak, memory_bytes(self._pids))
+            self._trees = [tree([process.pid]) for process in self._running.processes]
+            self.memory_bytes_peak = max(self.memory_bytes_peak, memory_bytes(set().union(*self._trees)))
         running = self._running
         outputs, counts = _ends(self._admin, (running.enriched, running.counts), self._partitions)
         done_before = self.samples[-1].finished and outputs == self.samples[-1].outputs
         finished = outputs >= outputs_expected and (done_before or running.finished())
-        return Sample(time.monotonic() - self._began, outputs, counts, cpu_seconds(self._pids), finished)
+        used = tuple(cpu_seconds(pids) for pids in self._trees)
+        return Sample(time.monotonic() - self._began, outputs, counts, sum(used), finished, used)
 
 
 def _moved(before: Sample, after: Sample) -> bool:
@@ -141,7 +142,7 @@ def run_round(task: Round, contender: Contender, shape: Shape, expected: Expecte
         running = contender.start(task)
         watch = Watch(task.settings, running)
         watch.until_done(len(expected.venue_of), ROUND_SECONDS_MAX)
-        found = figures(watch.samples, shape.scans, watch.memory_bytes_peak)
+        found = figures(watch.samples, shape.scans, watch.memory_bytes_peak, running.names)
     except (ProcessError, BrokerAwayError, TooSlowError) as error:
         failure = str(error)
     if running is not None:

@@ -7,19 +7,36 @@ A backend is used by two threads: one inserts, others query. Each side has a con
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Protocol, Self
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from sinks.tables import CLICKHOUSE_TYPES, TABLES, TableSpec
+from sinks.tables import CLICKHOUSE_TYPES, TABLES, ColumnType, TableSpec
 from truyvet.config import ConfigError, Settings
 
-ColumnValues = list[Any] | npt.NDArray[Any]
-"""One column's values: texts, lists and nullable values as a list; plain numbers as an array (or a list)."""
+ColumnValues: TypeAlias = list[Any] | npt.NDArray[Any] | pa.Array
+"""One column's values: plain numbers as an array of numpy's, texts as one of Arrow's; anything as a list."""
 Columns = Mapping[str, ColumnValues]
 Rows = list[tuple[Any, ...]]
+
+ARROW_TYPES: Final[Mapping[ColumnType, pa.DataType]] = MappingProxyType(
+    {
+        ColumnType.TEXT: pa.string(),
+        ColumnType.OPTIONAL_TEXT: pa.string(),
+        ColumnType.LABEL: pa.string(),
+        ColumnType.TEXTS: pa.list_(pa.string()),
+        ColumnType.TIME: pa.int64(),
+        ColumnType.OPTIONAL_TIME: pa.int64(),
+        ColumnType.DAY: pa.uint32(),
+        ColumnType.COUNT: pa.uint64(),
+        ColumnType.OPTIONAL_COUNT: pa.uint64(),
+        ColumnType.INTEGER: pa.int64(),
+        ColumnType.NUMBER: pa.float64(),
+    }
+)
 
 AREA_ROWS_REVISION = 1
 """To be raised when the administrative list changes."""
@@ -130,6 +147,16 @@ def checked_columns(spec: TableSpec, columns: Columns) -> Iterator[tuple[str, Co
     return ((name, columns[name]) for name in names)
 
 
+def arrow_arrays(spec: TableSpec, columns: Columns) -> list[pa.Array]:
+    """The columns in the table's order as Arrow arrays of the table's types."""
+    arrays = []
+    for column, (_, values) in zip(spec.columns, checked_columns(spec, columns), strict=True):
+        wanted = ARROW_TYPES[column.type]
+        ready = isinstance(values, pa.Array) and values.type == wanted
+        arrays.append(values if ready else pa.array(values, wanted))
+    return arrays
+
+
 def check_columns(database: str, found: Iterable[tuple[str, str, str]]) -> None:
     """Compares the tables that are there with the registry; ``found`` are (table, column, type).
 
@@ -182,8 +209,9 @@ def open_backend(settings: Settings) -> Backend:
 
 def as_list(values: ColumnValues) -> list[Any]:
     """Plain Python values."""
-    listed: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
-    return listed
+    if isinstance(values, np.ndarray):
+        return list(values.tolist())
+    return values if isinstance(values, list) else list(values.to_pylist())
 
 
 __all__ = [
@@ -197,6 +225,7 @@ __all__ = [
     "Rows",
     "StorageError",
     "area_rows",
+    "arrow_arrays",
     "as_list",
     "check_columns",
     "checked_columns",

@@ -1,12 +1,13 @@
-"""Records of a topic to columns of its tables: JSON read in bulk, one list a column.
+"""Records of a topic to columns of its tables, many at once.
 
-A batch of records is read as one JSON list by msgspec into typed structs, made from the table registry. The topics
-are the pipeline's own, so a record that is none of ours is our own bug: it stops the sink, by topic, partition and
-offset, and is never skipped. The register is the exception: ``venues`` is an input, its bad records have rows in
-``rejects`` already (the workers write them), and here they are passed over.
+Records of one form, as nearly all are, are cut up by numpy (``sinks.shapes``); the others are read as one JSON list by
+msgspec into typed structs, made from the table registry. The topics are the pipeline's own, so a record that is none
+of ours is our own bug: it stops the sink, by topic, partition and offset, and is never skipped. The register is the
+exception: ``venues`` is an input, its bad records have rows in ``rejects`` already (the workers write them), and here
+they are passed over.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from operator import attrgetter
 from typing import Any, Final, Protocol
@@ -17,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sinks.backends import Columns, ColumnValues
+from sinks.records import Records
+from sinks.shapes import Group, OddValueError, groups
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
 from streams.core.decode import BadEvent, decode_venues
 from streams.core.inbound import AreaList
@@ -24,6 +27,10 @@ from streams.core.times import LocalClock, parse_ms
 
 _FAMILY: Final = "family"
 _QUARTER_MS: Final = 900_000
+_QUARTERS_MAX: Final = 10_000
+"""A hundred days: further apart, times are sorted to find which quarters there are."""
+_SHAPED_MIN: Final = 64
+"""Fewer records are read faster as JSON than by some hundred calls of numpy."""
 _UTC_MS: Final = pa.timestamp("ms", tz="UTC")
 # Dates of day columns repeat without end; this many are kept.
 _DAYS_KEPT_MAX: Final = 10_000
@@ -44,28 +51,32 @@ _WIRE_TYPES: Final[Mapping[ColumnType, tuple[Any, Any]]] = {
 """What stands on the wire, and what a field that a retraction leaves out becomes."""
 
 
-class Record(Protocol):
-    """What a Kafka message has that matters here."""
-
-    def key(self) -> bytes | None:
-        """The record's key."""
-
-    def value(self) -> bytes | None:
-        """The record's value."""
-
-    def offset(self) -> int | None:
-        """Its place in the partition."""
-
-    def partition(self) -> int | None:
-        """The partition's number."""
+_UNQUOTED: Final = frozenset({ColumnType.COUNT, ColumnType.NUMBER})
+_CUT: Final = frozenset({ColumnType.TEXT, ColumnType.LABEL, ColumnType.TIME, ColumnType.DAY, *_UNQUOTED})
+"""What is cut out of records of one form. Topics that hold anything else are read as JSON."""
 
 
 class NotOursError(Exception):
     """A record on one of the pipeline's own topics that the pipeline cannot have written; names its place."""
 
 
-TopicDecoder = Callable[[Sequence[Record]], dict[str, Columns]]
-"""Records of one topic, in order of each partition, to columns by table; tables without rows are left out."""
+Tables = list[tuple[str, Columns]]
+"""Columns by table; a table may be there several times."""
+
+
+class TopicDecoder(Protocol):
+    """Records of one topic, in order of each partition, to rows."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it looks at the records' keys."""
+
+    def __call__(self, records: Records) -> Tables:
+        """The rows; tables without any are left out.
+
+        Raises:
+            NotOursError: a record is none that the pipeline writes.
+        """
 
 
 def decoder_of(topic: str, areas: AreaList, zone: tzinfo) -> TopicDecoder:
@@ -78,10 +89,15 @@ def decoder_of(topic: str, areas: AreaList, zone: tzinfo) -> TopicDecoder:
 class _EventDecoder:
     """Decodes a topic of the pipeline's own; several tables share one where records name their family."""
 
+    keyed = False
+
     def __init__(self, topic: str, specs: Sequence[TableSpec], zone: tzinfo) -> None:
         self._topic = topic
         self._clock = LocalClock(zone)
         shared = len(specs) > 1
+        self._tag = _FAMILY if shared else None
+        self._specs = {spec.name if shared else None: spec for spec in specs}
+        self._may_be_cut = all(column.type in _CUT for spec in specs for column in spec.exported)
         self._tables = [(spec, _struct_of(spec, tagged=shared)) for spec in specs]
         union: Any = self._tables[0][1]
         for _, struct in self._tables[1:]:
@@ -89,11 +105,23 @@ class _EventDecoder:
         self._many = msgspec.json.Decoder(list[union])
         self._one = msgspec.json.Decoder(union)
 
-    def __call__(self, records: Sequence[Record]) -> dict[str, Columns]:
+    def __call__(self, records: Records) -> Tables:
         # A null value is the end of a key in a compacted log: the row stays until its day goes.
-        values = [value for record in records if (value := record.value()) is not None]
-        if not values:
-            return {}
+        values = [value for value in records.values if value is not None]
+        tables: Tables = []
+        if self._may_be_cut and len(values) >= _SHAPED_MIN:
+            left = np.ones(len(values), np.bool_)
+            for group in groups(values, self._tag):
+                spec = self._specs.get(group.form.family)
+                columns = None if spec is None else self._shaped(spec, group)
+                if spec is not None and columns is not None:
+                    tables.append((spec.name, columns))
+                    left[group.rows] = False
+            values = [values[row] for row in np.flatnonzero(left).tolist()]
+        return tables + self._read(values, records) if values else tables
+
+    def _read(self, values: Sequence[bytes], records: Records) -> Tables:
+        """Reads values as JSON."""
         try:
             events = self._many.decode(b"[" + b",".join(values) + b"]")
         except msgspec.MsgspecError:
@@ -102,54 +130,79 @@ class _EventDecoder:
             raise self._not_ours(records)
         if len(self._tables) == 1:
             spec = self._tables[0][0]
-            return {spec.name: self._columns(spec, events)}
+            return [(spec.name, self._columns(spec, events))]
         sorted_out = [(spec, [event for event in events if type(event) is struct]) for spec, struct in self._tables]
-        return {spec.name: self._columns(spec, rows) for spec, rows in sorted_out if rows}
+        return [(spec.name, self._columns(spec, rows)) for spec, rows in sorted_out if rows]
 
     def _columns(self, spec: TableSpec, events: list[Any]) -> Columns:
         columns: dict[str, ColumnValues] = {}
         for column in spec.columns:
             if column.local_day_of is not None:
-                times = columns[column.local_day_of]
-                assert isinstance(times, np.ndarray), "the time column stands before its day"
-                columns[column.name] = local_days(times, self._clock)
+                columns[column.name] = self._days(columns[column.local_day_of])
             else:
                 columns[column.name] = _values(column, list(map(attrgetter(column.name), events)))
         return columns
 
-    def _not_ours(self, records: Sequence[Record]) -> NotOursError:
+    def _shaped(self, spec: TableSpec, group: Group) -> Columns | None:
+        """The columns of records of one form; None if they are better read as JSON."""
+        fields = group.form.fields
+        if not spec.required <= fields.keys():
+            return None
+        columns: dict[str, ColumnValues] = {}
+        try:
+            for column in spec.columns:
+                if column.local_day_of is not None:
+                    columns[column.name] = self._days(columns[column.local_day_of])
+                elif column.name not in fields:
+                    default = _WIRE_TYPES[column.type][1]
+                    columns[column.name] = _values(column, [default] * len(group.rows))
+                elif fields[column.name] is (column.type in _UNQUOTED):
+                    return None
+                else:
+                    columns[column.name] = _cut(column, group)
+        except (OddValueError, ValueError):
+            # A text that is no time or day, too: JSON is read in order, and says which record is none.
+            return None
+        return columns
+
+    def _days(self, times: ColumnValues) -> npt.NDArray[np.uint32]:
+        assert isinstance(times, np.ndarray), "the time column stands before its day"
+        return local_days(times, self._clock)
+
+    def _not_ours(self, records: Records) -> NotOursError:
         """The record that does not decode by itself; its content stays out of the sentence."""
-        for record in records:
-            value = record.value()
+        for value, place in zip(records.values, records.places(), strict=True):
             if value is None:
                 continue
             try:
                 self._one.decode(value)
             except msgspec.MsgspecError:
-                place = f"{self._topic}, partition {record.partition()}, offset {record.offset()}"
-                return NotOursError(f"{place}: the record is none that this version writes")
+                where = f"{self._topic}, partition {place.partition}, offset {place.offset}"
+                return NotOursError(f"{where}: the record is none that this version writes")
         return NotOursError(f"{self._topic}: a run of records decodes one by one but not together")
 
 
 class _VenueDecoder:
     """Decodes the register; a venue's revision is its offset, so the last version in the log counts."""
 
+    keyed = True
+
     def __init__(self, spec: TableSpec, areas: AreaList, zone: tzinfo) -> None:
         self._spec = spec
         self._areas = areas
         self._clock = LocalClock(zone)
 
-    def __call__(self, records: Sequence[Record]) -> dict[str, Columns]:
+    def __call__(self, records: Records) -> Tables:
         venues = []
         offsets = []
-        verdicts = decode_venues([record.value() for record in records], self._areas)
-        for record, venue in zip(records, verdicts, strict=True):
-            if isinstance(venue, BadEvent) or record.key() != venue.venue_id.encode():
+        verdicts = decode_venues(records.values, self._areas)
+        for key, place, venue in zip(records.keys, records.places(), verdicts, strict=True):
+            if isinstance(venue, BadEvent) or key != venue.venue_id.encode():
                 continue
             venues.append(venue)
-            offsets.append(record.offset())
+            offsets.append(place.offset)
         if not venues:
-            return {}
+            return []
         times = np.array([venue.registered_ms for venue in venues], np.int64)
         columns: dict[str, ColumnValues] = {
             "registered_at": times,
@@ -160,7 +213,7 @@ class _VenueDecoder:
         for column in self._spec.columns:
             if column.name not in columns:
                 columns[column.name] = list(map(attrgetter(column.name), venues))
-        return {self._spec.name: columns}
+        return [(self._spec.name, columns)]
 
 
 def _struct_of(spec: TableSpec, *, tagged: bool) -> type[msgspec.Struct]:
@@ -194,9 +247,23 @@ def _values(column: Column, values: list[Any]) -> ColumnValues:
     return values
 
 
-def times_ms(texts: list[str]) -> npt.NDArray[np.int64]:
+def _cut(column: Column, group: Group) -> ColumnValues:
+    if column.type is ColumnType.COUNT:
+        return group.counts(column.name)
+    if column.type is ColumnType.NUMBER:
+        return group.numbers(column.name)
+    texts = group.texts(column.name)
+    if column.type is ColumnType.TIME:
+        return times_ms(texts)
+    if column.type is ColumnType.DAY:
+        return _values(column, texts.to_pylist())
+    return texts
+
+
+def times_ms(texts: list[str] | pa.StringArray) -> npt.NDArray[np.int64]:
     """Epoch milliseconds of times as the pipeline writes them, always ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
-    milliseconds: npt.NDArray[np.int64] = pa.array(texts, pa.string()).cast(_UTC_MS).cast(pa.int64()).to_numpy()
+    array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+    milliseconds: npt.NDArray[np.int64] = array.cast(_UTC_MS).cast(pa.int64()).to_numpy()
     return milliseconds
 
 
@@ -217,6 +284,14 @@ _DAYS: Final = _DayNumbers()
 def local_days(times: npt.NDArray[np.int64], clock: LocalClock) -> npt.NDArray[np.uint32]:
     """The local day of each instant, as the number yyyymmdd."""
     # No zone changes its day within a quarter of an hour, and a batch spans few of them.
-    quarters, places = np.unique(times // _QUARTER_MS, return_inverse=True)
-    days = [_DAYS[clock.day_text(quarter * _QUARTER_MS)] for quarter in quarters.tolist()]
-    return np.array(days, np.uint32)[places]
+    quarters = times // _QUARTER_MS
+    first = int(quarters.min())
+    places = quarters - first
+    if int(places.max()) < _QUARTERS_MAX:
+        there = np.flatnonzero(np.bincount(places))
+        days = np.zeros(int(there[-1]) + 1, np.uint32)
+        days[there] = [_DAYS[clock.day_text((first + place) * _QUARTER_MS)] for place in there.tolist()]
+        return days[places]
+    found, places = np.unique(quarters, return_inverse=True)
+    texts = [clock.day_text(quarter * _QUARTER_MS) for quarter in found.tolist()]
+    return np.array([_DAYS[text] for text in texts], np.uint32)[places]

@@ -8,7 +8,9 @@ what could not be committed is committed with the next ones.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 from threading import Event
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from sinks.backends import Backend
 from sinks.columns import TopicDecoder
 from sinks.inserting import BATCH_BYTES_MAX, Batch, Inserter, Place
+from sinks.records import Records
 from sinks.status import Status
 from truyvet import logs, metrics
 from truyvet.config import Settings
@@ -40,6 +43,19 @@ _log = logs.get("sink")
 
 class SinkFailedError(Exception):
     """The sink cannot go on by itself; one sentence."""
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What some calls of the Kafka client brought."""
+
+    records: dict[str, Records] = field(default_factory=dict)
+    """By topic."""
+    ends: dict[Place, int] = field(default_factory=dict)
+    """The offset behind the last record of partitions that were read to their end."""
+    count: int = 0
+    """Messages, ends of partitions included."""
+    bytes: int = 0
 
 
 class Consuming:
@@ -135,25 +151,49 @@ class Consuming:
         self._commit()
         self._look_around()
 
-    def _consume(self, wanted: int) -> list[Message]:
+    def _consume(self, wanted: int) -> Fetched:
         """Up to so many records, fewer where they are large: a queue of dead letters may hold gigabytes.
 
         None at all if partitions were given back meanwhile: what came before that is read again, behind other records,
         and the call that gave them back may still return it (confluent-kafka-python issue 1013).
         """
-        messages: list[Message] = []
-        generation, bytes_left = self._generation, CONSUME_BYTES_MAX
-        while len(messages) < wanted and bytes_left > 0:
-            at_once = min(_CONSUME_AT_ONCE, wanted - len(messages))
-            some = self._consumer.consume(at_once, 0.0 if messages else CONSUME_SECONDS)
+        fetched = Fetched()
+        generation = self._generation
+        while fetched.count < wanted and fetched.bytes < CONSUME_BYTES_MAX:
+            at_once = min(_CONSUME_AT_ONCE, wanted - fetched.count)
+            some = self._consumer.consume(at_once, 0.0 if fetched.count else CONSUME_SECONDS)
             if self._generation != generation:
                 self._begin_again()
-                return []
-            messages += some
-            bytes_left -= sum(map(len, some))
+                return Fetched()
+            self._take(fetched, some)
             if len(some) < at_once:
                 break
-        return messages
+        return fetched
+
+    def _take(self, fetched: Fetched, messages: list[Message]) -> None:
+        """Takes out of the client's messages what matters, topic by topic."""
+        fetched.count += len(messages)
+        if any([message.error() for message in messages]):  # noqa: C419 - a list is quicker here
+            for message in messages:
+                self._take_event(fetched, message)
+            messages = [message for message in messages if message.error() is None]
+        for topic, run in groupby(messages, lambda message: message.topic() or ""):
+            records = fetched.records.get(topic)
+            if records is None:
+                records = fetched.records[topic] = Records(keyed=self._decoders[topic].keyed)
+            fetched.bytes -= records.value_bytes
+            records.add(list(run))
+            fetched.bytes += records.value_bytes
+
+    def _take_event(self, fetched: Fetched, message: Message) -> None:
+        """An error, or the end of a partition, which moves its position."""
+        error = message.error()
+        if error is None:
+            return
+        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - that is the constant's public name
+            self._on_error(error)
+        elif (partition := message.partition()) is not None and (offset := message.offset()) is not None:
+            fetched.ends[message.topic() or "", partition] = offset
 
     def _begin_again(self) -> None:
         """Reads from the committed offsets on, where partitions were taken over in a call whose records are dropped."""
@@ -192,36 +232,23 @@ class Consuming:
             self._consumer.resume(self._consumer.assignment())
             self._paused = False
 
-    def _sort_in(self, messages: Sequence[Message]) -> None:
+    def _sort_in(self, fetched: Fetched) -> None:
         """Decodes the records topic by topic into the batch; ends of partitions move their positions."""
-        by_topic: dict[str, list[Message]] = {}
-        ends = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                by_topic.setdefault(message.topic() or "", []).append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - that is the constant's public name
-                ends.append(message)
-            else:
-                self._on_error(error)
-        for topic, records in by_topic.items():
+        for topic, records in fetched.records.items():
             self._batch.add(self._backend, self._decoders[topic](records))
             self._batch.records += len(records)
-            self._batch.record_bytes += sum(map(len, records))
-            last = {record.partition(): record for record in records}
-            for partition, record in last.items():
-                self._reach(topic, partition, record.offset(), 1)
+            self._batch.record_bytes += records.value_bytes
+            for partition, offset in records.last_offsets.items():
+                self._reach((topic, partition), offset, 1)
         # The end lies behind a transaction's marker, which no record shows; without it the last offset
         # would never be reached.
-        for end in ends:
-            self._reach(end.topic() or "", end.partition(), end.offset(), 0)
-        if by_topic or ends:
+        for place, offset in fetched.ends.items():
+            self._reach(place, offset, 0)
+        if fetched.records or fetched.ends:
             self._status.broker_back()
 
-    def _reach(self, topic: str, partition: int | None, offset: int | None, step: int) -> None:
-        if partition is not None and offset is not None:
-            place = (topic, partition)
-            self._batch.positions[place] = max(offset + step, self._batch.positions.get(place, 0))
+    def _reach(self, place: Place, offset: int, step: int) -> None:
+        self._batch.positions[place] = max(offset + step, self._batch.positions.get(place, 0))
 
     def _commit(self) -> None:
         """Commits what is stored and not yet committed, one commit at a time."""

@@ -11,8 +11,7 @@ good, answers queries. They do not wait for each other.
 import json
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -26,11 +25,11 @@ from sinks.backends import (
     Rows,
     StorageError,
     area_rows,
+    arrow_arrays,
     check_columns,
-    checked_columns,
 )
 from sinks.readonly import check_read_only
-from sinks.tables import TABLES, ColumnType, TableSpec
+from sinks.tables import TABLES
 from truyvet.config import Settings
 
 _MIB = 1024 * 1024
@@ -44,22 +43,6 @@ FORMATS: Final = frozenset(
     {"JSONCompact", "JSON", "JSONEachRow", "JSONCompactEachRow", "CSVWithNames", "TabSeparatedWithNames"}
 )
 """What ``query_bytes`` may answer in."""
-
-ARROW_TYPES: Final[Mapping[ColumnType, pa.DataType]] = MappingProxyType(
-    {
-        ColumnType.TEXT: pa.string(),
-        ColumnType.OPTIONAL_TEXT: pa.string(),
-        ColumnType.LABEL: pa.string(),
-        ColumnType.TEXTS: pa.list_(pa.string()),
-        ColumnType.TIME: pa.int64(),
-        ColumnType.OPTIONAL_TIME: pa.int64(),
-        ColumnType.DAY: pa.uint32(),
-        ColumnType.COUNT: pa.uint64(),
-        ColumnType.OPTIONAL_COUNT: pa.uint64(),
-        ColumnType.INTEGER: pa.int64(),
-        ColumnType.NUMBER: pa.float64(),
-    }
-)
 
 # 0 is "no limit": a block of cells may be of any number of days. A deletion is not waited for: inserts go on meanwhile.
 _WRITER_SETTINGS = (
@@ -121,13 +104,8 @@ class ChdbBackend(Closing):
 
     def prepare(self, table: str, columns: Columns) -> pa.RecordBatch:
         """The rows as an Arrow record batch: a third of the memory that Python's objects take."""
-        return pa.record_batch(
-            [
-                pa.array(values, ARROW_TYPES[TABLES[table].column(name).type])
-                for name, values in checked_columns(TABLES[table], columns)
-            ],
-            schema=_schema(TABLES[table]),
-        )
+        spec = TABLES[table]
+        return pa.record_batch(arrow_arrays(spec, columns), names=[column.name for column in spec.columns])
 
     def insert_blocks(self, table: str, blocks: Sequence[pa.RecordBatch]) -> None:
         """Inserts prepared blocks; when it returns, they are stored."""
@@ -223,10 +201,6 @@ class ChdbBackend(Closing):
         if self._writer is None:
             raise StorageError("the embedded database is closed")
         return self._writer
-
-
-def _schema(spec: TableSpec) -> pa.Schema:
-    return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in spec.columns])
 
 
 def _first(error: Exception) -> str:

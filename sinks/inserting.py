@@ -7,7 +7,7 @@ bounded. A batch carries the offsets that its rows reach; they may be committed 
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +41,9 @@ class Batch:
     record_bytes: int = 0
     positions: dict[Place, int] = field(default_factory=dict)
 
-    def add(self, backend: Backend, tables: Mapping[str, Columns]) -> None:
+    def add(self, backend: Backend, tables: Iterable[tuple[str, Columns]]) -> None:
         """Takes decoded rows in, in the backend's own form."""
-        for table, columns in tables.items():
+        for table, columns in tables:
             self.blocks.setdefault(table, []).append(backend.prepare(table, columns))
             self.rows[table] += len(next(iter(columns.values())))
 

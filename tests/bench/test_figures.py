@@ -38,6 +38,20 @@ def test_a_round_is_measured_from_its_first_output_on() -> None:
     assert found.memory_mib_peak == 300.0
 
 
+def test_each_process_is_told_apart() -> None:
+    """As much as all together, and in the table beside that."""
+    samples = [
+        Sample(0.0, 0, 0, 0.0, finished=False),
+        Sample(1.0, 100, 0, 3.0, finished=False, cpu_by_process=(2.0, 1.0)),
+        Sample(9.0, 1000, 0, 12.0, finished=True, cpu_by_process=(9.0, 3.0)),
+    ]
+    found = figures(samples, 1_000_000, 0, ["worker-0", "sink"])
+    assert found.cpu_by_process == pytest.approx({"worker-0": 7 / 0.9, "sink": 2 / 0.9})
+    assert sum(found.cpu_by_process.values()) == pytest.approx(found.cpu_seconds_per_million)
+    shown = table(contenders(), [Outcome("pipeline", 1, found, RIGHT, None)])
+    assert "| 10.0; worker-0 7.8, sink 2.2 |" in shown
+
+
 def test_what_comes_behind_the_outputs_belongs_to_the_round() -> None:
     """Where a sink or slow counts follow, the round ends with them."""
     outputs = [(0.0, 0), (1.0, 100), (2.0, 1000), (3.0, 1000), (9.0, 1000), (12.0, 1000)]

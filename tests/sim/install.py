@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import sinks.columns
 import sinks.consuming
 import sinks.inserting
 import sinks.status
@@ -86,6 +87,7 @@ def smaller(rng: random.Random, chunk_bytes: int) -> Names:
         (streams.core.expiry, "PORTION_KEYS", pick([2, 20, 20_000])),
         (streams.core.held_scans, "CHUNK_BYTES_MAX", chunk_bytes),
         (sinks.consuming, "_CONSUME_AT_ONCE", pick([1, 3, 500])),
+        (sinks.columns, "_SHAPED_MIN", pick([1, 64])),
     ]
 
 

@@ -209,8 +209,8 @@ BUGS: Final[dict[str, Edit]] = {
     "the sink believes a call that gave its partitions back": Edit(
         "sinks.consuming",
         "Consuming._consume",
-        "self._begin_again()\n            return []",
-        "generation, messages = self._generation, []",
+        "self._begin_again()\n            return Fetched()",
+        "generation, fetched = self._generation, Fetched()",
     ),
     "what a call that gave partitions back brought is not read again": Edit(
         "sinks.consuming",

@@ -14,6 +14,7 @@ from schemas.areas import load_areas
 from sinks.backends import Backend, StorageError, open_backend
 from sinks.columns import decoder_of
 from sinks.export import export_tables
+from sinks.records import Records
 from sinks.tables import SINK_TOPICS, TABLES
 from tests.sim.clickhouse import FakeClickHouse
 from tests.sim.outside import Alone, Crashed
@@ -100,7 +101,8 @@ def insert(backend: Backend, rng: random.Random, events: Sequence[Event]) -> Non
             cuts = sorted(at + rng.randint(1, 15) for _ in range(rng.randint(1, 3)))
             blocks: dict[str, list[Any]] = {}
             for start, end in zip([at, *cuts], cuts, strict=False):
-                for table, columns in DECODERS[topic]([event.record() for event in mine[start:end]]).items():
+                decoder = DECODERS[topic]
+                for table, columns in decoder(Records([one.record() for one in mine[start:end]], keyed=decoder.keyed)):
                     blocks.setdefault(table, []).append(backend.prepare(table, columns))
             for table, prepared in blocks.items():
                 stored = False
@@ -240,7 +242,7 @@ def test_of_equal_revisions_the_last_inserted_stays(database: Database) -> None:
 
 def test_a_database_that_is_away_takes_nothing(database: Database) -> None:
     """Its one answer to everything is a StorageError."""
-    columns = DECODERS["enriched"]([Event("enriched", data.scan(1), 1).record()])["scans"]
+    columns = dict(DECODERS["enriched"](Records([Event("enriched", data.scan(1), 1).record()])))["scans"]
     block = database.backend.prepare("scans", columns)
     database.go_away()
     calls: list[Callable[[], object]] = [
@@ -269,7 +271,7 @@ def test_an_insert_that_fails_stores_all_some_or_none() -> None:
     counts = set()
     for seed in range(50):
         database = FakeDatabase(seed)
-        columns = DECODERS["enriched"]([event.record() for event in events])["scans"]
+        columns = dict(DECODERS["enriched"](Records([event.record() for event in events])))["scans"]
         block = database.backend.prepare("scans", columns)
         database.clickhouse.fail_next()
         with pytest.raises(StorageError):
@@ -294,7 +296,7 @@ def test_a_sink_or_the_database_dies_at_any_step(label: str, fewest: int, most: 
 
     for seed in range(20):
         database = FakeDatabase(seed)
-        columns = DECODERS["enriched"]([event.record() for event in events])["scans"]
+        columns = dict(DECODERS["enriched"](Records([event.record() for event in events])))["scans"]
         block = database.backend.prepare("scans", columns)
         for happens, error in ((crash, Crashed), (database.go_away, StorageError)):
             database.world.at[label] = happens

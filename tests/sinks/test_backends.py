@@ -15,6 +15,7 @@ from schemas.areas import load_areas
 from sinks.backends import Backend, Columns, StorageError, open_backend
 from sinks.columns import decoder_of
 from sinks.ddl import statements
+from sinks.records import Records
 from sinks.tables import TABLES, Column, ColumnType
 from sinks.views import VIEWS
 from tests.sinks import data
@@ -46,18 +47,19 @@ class FakeRecord:
         return 0
 
 
-def decoded(topic: str, events: Sequence[dict[str, Any]]) -> dict[str, Columns]:
+def decoded(topic: str, events: Sequence[dict[str, Any]]) -> list[tuple[str, Columns]]:
     """Columns of events, through the sink's own decoder."""
     records = [
         FakeRecord(data.key_of(topic, event).encode(), data.encoded(event), offset)
         for offset, event in enumerate(events)
     ]
-    return decoder_of(topic, load_areas(), ZONE)(records)
+    decoder = decoder_of(topic, load_areas(), ZONE)
+    return decoder(Records(records, keyed=decoder.keyed))
 
 
 def store(backend: Backend, topic: str, events: Sequence[dict[str, Any]]) -> None:
     """Inserts events as the sink would."""
-    for table, columns in decoded(topic, events).items():
+    for table, columns in decoded(topic, events):
         backend.insert(table, columns)
 
 
@@ -97,6 +99,26 @@ def test_every_type_survives(backend: Backend) -> None:
         ("C1", None, 1634169600000, "vn-2021-07"),
         ("C2", None, 1634169600000, None),
     ]
+
+
+def test_texts_of_all_lengths_and_many_labels(backend: Backend) -> None:
+    """Lengths that take one byte and those that take more, and labels whose number takes more than one."""
+    lengths = [0, 1, 127, 128, 300, 16_383, 16_384, 70_000]
+    letters = [
+        data.reject(number, detail="đ" * (length // 2) + "d" * (length % 2)) for number, length in enumerate(lengths)
+    ]
+    store(backend, "rejects", letters)
+    assert rows(backend, "SELECT length(detail) FROM rejects FINAL ORDER BY offset") == [
+        (length,) for length in lengths
+    ]
+    assert rows(backend, "SELECT detail FROM rejects FINAL WHERE offset = 4") == [("đ" * 150,)]
+    for many in (255, 256, 257, 1000):
+        scans = [data.scan(number, source=f"s{number % many}", revision=many) for number in range(1000)]
+        store(backend, "enriched", scans)
+        found = rows(
+            backend, "SELECT uniqExact(source), countIf(source != concat('s', substring(scan_id, 2))) FROM scans FINAL"
+        )
+        assert found == [(many, 1000 - many)]
 
 
 def test_the_highest_revision_counts(backend: Backend) -> None:
@@ -273,7 +295,7 @@ def test_analysts_see_no_small_cells(backend: Backend) -> None:
 
 def test_wrong_columns_are_our_own_bug(backend: Backend) -> None:
     """A column too few never reaches the database."""
-    columns = dict(decoded("enriched", [data.scan(1)])["scans"])
+    columns = dict(dict(decoded("enriched", [data.scan(1)]))["scans"])
     del columns["lat"]
     with pytest.raises(AssertionError, match="lat"):
         backend.insert("scans", columns)

@@ -1,6 +1,5 @@
 """Records to columns: types, days, foreign records, the register's own rules."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -11,15 +10,16 @@ from hypothesis import strategies as st
 
 from schemas.areas import load_areas
 from sinks.columns import NotOursError, decoder_of, local_days, times_ms
+from sinks.records import Records
 from sinks.tables import CLICKHOUSE_TYPES, SINK_TOPICS, TABLES, ColumnType
 from streams.core.times import LocalClock, format_ms
 from tests.sinks import data
 from tests.sinks.test_backends import ZONE, FakeRecord, decoded
 
 
-def records(*values: bytes | None) -> Sequence[FakeRecord]:
+def records(*values: bytes | None) -> Records:
     """Records of these values."""
-    return [FakeRecord(b"k", value, offset) for offset, value in enumerate(values)]
+    return Records([FakeRecord(b"k", value, offset) for offset, value in enumerate(values)])
 
 
 def test_the_registry_is_whole() -> None:
@@ -35,14 +35,14 @@ def test_the_registry_is_whole() -> None:
 def test_tombstones_are_passed_over() -> None:
     """A null value, the end of a key in a compacted log, is no row."""
     decode = decoder_of("aggregates", load_areas(), ZONE)
-    assert decode(records(None, None)) == {}
+    assert decode(records(None, None)) == []
     cell = data.encoded(data.area_day("2021-10-14", "VN", "person-0", (1, 1, 0)))
-    assert list(decode(records(None, cell))["area_day"]["scans"]) == [1]
+    assert list(dict(decode(records(None, cell)))["area_day"]["scans"]) == [1]
 
 
 def test_unknown_fields_are_ignored() -> None:
     """A newer worker may add a field before the sink knows it."""
-    assert list(decoded("enriched", [data.scan(1, weather="rain")])["scans"]["scan_id"]) == ["s1"]
+    assert list(dict(decoded("enriched", [data.scan(1, weather="rain")]))["scans"]["scan_id"]) == ["s1"]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_register_passes_over_what_is_bad() -> None:
     """Null, broken and wrongly keyed venues are no rows; the revision is the offset."""
     good = data.encoded(data.venue("CAFE"))
     decode = decoder_of("venues", load_areas(), ZONE)
-    found = decode(
+    register = Records(
         [
             FakeRecord(b"CAFE", good, 5),
             FakeRecord(b"CAFE", None, 6),
@@ -77,8 +77,10 @@ def test_the_register_passes_over_what_is_bad() -> None:
             FakeRecord(b"CAFE", b"{", 9),
             FakeRecord(b"CAFE", data.encoded(data.venue("CAFE", ward="00001")), 10),
             FakeRecord(b"CAFE", data.encoded(data.venue("CAFE", status="closed")), 11),
-        ]
-    )["venues"]
+        ],
+        keyed=True,
+    )
+    found = dict(decode(register))["venues"]
     assert list(found["revision"]) == [5, 11]
     assert list(found["status"]) == ["active", "closed"]
 

@@ -5,11 +5,28 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import OFFSET_INVALID, TopicPartition
 
+from schemas.areas import load_areas
 from sinks import consuming as module
 from sinks.backends import Backend
-from sinks.consuming import Consuming
+from sinks.columns import decoder_of
+from sinks.consuming import Consuming, Fetched
 from sinks.status import Status
+from tests.sinks.test_backends import ZONE, FakeRecord
 from truyvet.config import Settings
+
+
+class Read(FakeRecord):
+    """A record as the client hands it over, of the topic ``t``."""
+
+    def __init__(self, value: bytes, offset: int) -> None:
+        super().__init__(b"k", value, offset)
+
+    def topic(self) -> str:
+        """The topic."""
+        return "t"
+
+    def error(self) -> None:
+        """It is none."""
 
 
 @pytest.mark.parametrize("taken_over", [False, True])
@@ -17,8 +34,8 @@ def test_what_was_read_before_partitions_are_given_back_is_dropped(
     monkeypatch: pytest.MonkeyPatch, *, taken_over: bool
 ) -> None:
     """It would be stored with its offsets, though what came before it is not: whoever reads on skips that."""
-    before: list[Any] = [b"before"] * module._CONSUME_AT_ONCE
-    mixed: list[Any] = [b"before or after"]
+    before: list[Any] = [Read(b"{}", offset) for offset in range(module._CONSUME_AT_ONCE)]
+    mixed: list[Any] = [Read(b"{}", 7)]
     held = [TopicPartition("t", 0, 7)] if taken_over else []
     assigned: list[TopicPartition] = []
 
@@ -44,7 +61,8 @@ def test_what_was_read_before_partitions_are_given_back_is_dropped(
             return "x"
 
     monkeypatch.setattr(module, "Consumer", Client)
-    sink = Consuming(Settings(), cast("Backend", Named()), {}, Status())
-    assert sink._consume(10_000) == []
+    decoders = {"t": decoder_of("enriched", load_areas(), ZONE)}
+    sink = Consuming(Settings(), cast("Backend", Named()), decoders, Status())
+    assert sink._consume(10_000) == Fetched()
     assert [(one.topic, one.partition, one.offset) for one in assigned] == [("t", 0, OFFSET_INVALID)] * len(held)
     sink._inserter.stop(1.0)

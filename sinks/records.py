@@ -1,0 +1,81 @@
+"""Records of one topic, taken out of the Kafka client's own objects.
+
+Those are let go as soon as possible: a few hundred at a time come and go in the same, warm memory, while thousands of
+them, kept until they are decoded, cost as much again as fetching them did (0.77 µs a record instead of 0.57).
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+
+class Record(Protocol):
+    """What a Kafka message has that matters here."""
+
+    def key(self) -> bytes | None:
+        """The record's key."""
+
+    def value(self) -> bytes | None:
+        """The record's value."""
+
+    def offset(self) -> int | None:
+        """Its place in the partition."""
+
+    def partition(self) -> int | None:
+        """The partition's number."""
+
+
+class Place(NamedTuple):
+    """Where a record stands in its topic."""
+
+    partition: int
+    offset: int
+
+
+class Records:
+    """Values in order of each partition, and where each stood; ``keys`` stay empty unless they are asked for."""
+
+    __slots__ = ("_keyed", "_spans", "keys", "value_bytes", "values")
+
+    def __init__(self, records: Sequence[Record] = (), *, keyed: bool = False) -> None:
+        self.values: list[bytes | None] = []
+        self.keys: list[bytes | None] = []
+        self.value_bytes = 0
+        self._keyed = keyed
+        self._spans: list[tuple[int, Sequence[int]]] = []
+        if records:
+            self.add(records)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Takes what is needed of some records; afterwards they may go."""
+        values = [record.value() for record in records]
+        self.values += values
+        self.value_bytes += sum([len(value) for value in values if value is not None])
+        if self._keyed:
+            self.keys += [record.key() for record in records]
+        partitions = [record.partition() or 0 for record in records]
+        if len(set(partitions)) == 1:
+            self._spans.append((partitions[0], self._offsets(records)))
+            return
+        for partition, run in groupby(records, lambda record: record.partition() or 0):
+            self._spans.append((partition, self._offsets(list(run))))
+
+    def _offsets(self, records: Sequence[Record]) -> Sequence[int]:
+        """The offsets of records of one partition; as they rise, the first and the last tell all if none is missing."""
+        first, last = records[0].offset() or 0, records[-1].offset() or 0
+        if last - first == len(records) - 1 and not self._keyed:
+            return range(first, last + 1)
+        # Who looks at keys may look at each offset, too, and then none is inferred.
+        return [record.offset() or 0 for record in records]
+
+    @property
+    def last_offsets(self) -> dict[int, int]:
+        """By partition, the offset of its last record."""
+        return {partition: offsets[-1] for partition, offsets in self._spans}
+
+    def places(self) -> list[Place]:
+        """Where each record stood."""
+        return [Place(partition, offset) for partition, offsets in self._spans for offset in offsets]
