@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from confluent_kafka import KafkaError, KafkaException
+
 from bench.rounds import Round
 from infra.processes import ProcessId
-from infra.topics import TOPICS, ensure_topics, existing_topics, remove_topics
+from infra.topics import TOPICS, admin_client, ensure_topics, existing_topics, remove_topics
 from truyvet.drain import Drain
 from truyvet.members import Kind
 from truyvet.stack import Stack
 
 INPUTS: Final = ("scans", "venues")
 """What all contenders read, and nobody removes."""
+_SESSION_SECONDS_MAX: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
 """Each look at a whole pipeline asks the broker for the ends of dozens of partitions."""
 
@@ -67,8 +70,30 @@ class _Own:
         self.stack.stop()
 
     def clean(self) -> None:
-        """Removes all topics but the inputs."""
+        """Removes all topics but the inputs, and the workers' group.
+
+        Workers that come back under their names before their session ends get the partitions that they had, whatever
+        topics they ask for now; the next round may be another room's.
+        """
         self._remove_topics()
+        self._remove_group()
+
+    def _remove_group(self) -> None:
+        admin = admin_client(self._task.settings)
+        group = f"{self._task.settings.topic_prefix}workers"
+        deadline = time.monotonic() + _SESSION_SECONDS_MAX
+        while True:
+            try:
+                admin.delete_consumer_groups([group])[group].result()
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return
+                if error.code() != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return
 
     def _remove_topics(self) -> None:
         settings = self._task.settings
@@ -76,26 +101,37 @@ class _Own:
         remove_topics(settings, own & existing_topics(settings).keys())
 
 
-class _PersonStack(Stack):
+class PersonStack(Stack):
     """A stack whose workers hold the person room alone."""
 
     def _command(self, kind: Kind) -> list[str]:
         return [sys.executable, "-m", "bench.person_worker"] if kind == "worker" else super()._command(kind)
 
+    def start_workers(self) -> None:
+        """Starts all workers at once, and waits until they answer."""
+        for number in range(self.workers):
+            self._start_worker_process(number)
+        self.wait_answering()
+
 
 class PersonRoom(_Own):
-    """One worker with the person room and all its guarantees; neither venue room nor sink."""
+    """Workers with the person room and all its guarantees; neither venue room nor sink.
 
-    def __init__(self, task: Round) -> None:
-        super().__init__(task, _PersonStack(task.settings, task.directory, own_broker=False))
-        self._start(lambda: self.stack.start_worker(0))
+    ``prepare`` is called with the stack once its topics are there, before any worker is.
+    """
+
+    def __init__(self, task: Round, workers: int = 1, prepare: Callable[[Stack], None] = lambda _: None) -> None:
+        stack = PersonStack(task.settings, task.directory, workers=workers, own_broker=False)
+        super().__init__(task, stack)
+        prepare(stack)
+        self._start(stack.start_workers)
 
 
 class Pipeline(_Own):
-    """The whole pipeline: one worker with both rooms, the sink, the embedded ClickHouse."""
+    """The whole pipeline: workers with both rooms, the sink, the embedded ClickHouse."""
 
-    def __init__(self, task: Round) -> None:
-        super().__init__(task, Stack(task.settings, task.directory, own_broker=False))
+    def __init__(self, task: Round, workers: int = 1) -> None:
+        super().__init__(task, Stack(task.settings, task.directory, workers=workers, own_broker=False))
         self._start(self.stack.start)
         self._drain = Drain(self.stack)
         self._looked_at = 0.0

@@ -18,6 +18,7 @@ import numpy as np
 
 from producers.lines import Line
 from producers.simulate.arrays import (
+    DAY_MS,
     HOUR_MS,
     MINUTE_MS,
     SECOND_MS,
@@ -130,11 +131,27 @@ def scan_lines(shape: Shape) -> Iterator[Line]:
     """The scans in the order in which they are sent, each with its record timestamp."""
     columns = _columns(shape)
     row, record_ms = _with_copies(shape, columns)
-    people, venues = _person_ids(shape), _venue_ids(shape)
+    people, venues = person_ids(shape), _venue_ids(shape)
     for start in range(0, len(row), LINES_PER_CHUNK):
         piece = row[start : start + LINES_PER_CHUNK]
         sent_ms = record_ms[start : start + LINES_PER_CHUNK].tolist()
         yield from _lines(columns, piece, sent_ms, people, venues)
+
+
+def history_lines(shape: Shape, scans: int, days: int) -> Iterator[Line]:
+    """So many scans by the shape's people at its venues in the days before, in order of time, none of them twice."""
+    rng = stream(shape.seed, "bench history")
+    source = _drawn(rng, SOURCE_MIX, scans)
+    occurred_ms = np.sort(_times(rng, scans) - DAY_MS * rng.integers(1, days + 1, scans)) // SECOND_MS * SECOND_MS
+    columns = _Columns(
+        person=_by_rank(rng, shape.people, shape.people_exponent, scans),
+        venue=_by_rank(rng, shape.venues, shape.venues_exponent, scans),
+        direction=_drawn(rng, DIRECTION_MIX, scans),
+        source=source,
+        occurred_ms=occurred_ms,
+        record_ms=occurred_ms + round(DELAY_MEAN_MS),
+    )
+    yield from _lines(columns, np.arange(scans), columns.record_ms.tolist(), person_ids(shape), _venue_ids(shape))
 
 
 def expected_of(venues: Iterable[Line], scans: Iterable[Line]) -> Expected:
@@ -252,7 +269,8 @@ def _scan_ids(columns: _Columns, row: Ints) -> list[str]:
     return texts(np.concatenate(digits, axis=1))
 
 
-def _person_ids(shape: Shape) -> list[str]:
+def person_ids(shape: Shape) -> list[str]:
+    """Everybody's person_id; the first ones are the same however many there are."""
     drawn = stream(shape.seed, "bench people").bytes(16 * shape.people).hex()
     return [drawn[start : start + 32] for start in range(0, len(drawn), 32)]
 
