@@ -13,6 +13,8 @@ TOOLS: Final = {
     "peers": ("bench.run", "the same job done by this project and by other libraries; the default"),
     "scaling": ("bench.scaling", "1 and 2 workers, 1 to 24 partitions"),
     "state": ("bench.state", "cost of a scan with 1, 10, 50 million scans held"),
+    "latency": ("bench.latency", "from produce to `enriched` and to a visible row, at 10, 50, 90 % load"),
+    "day": ("bench.day", "the busiest day of New Zealand, played faster: latency and lag as a picture"),
 }
 
 

@@ -20,7 +20,6 @@ RIGHT = {"missing": 0, "unknown": 0, "doubled": 0, "wrong": 0, "cells_wrong": 0}
 @pytest.fixture(autouse=True)
 def _results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "RESULTS_DIR", tmp_path)
-    return
 
 
 def test_tools_are_named_first(capsys: pytest.CaptureFixture[str]) -> None:
