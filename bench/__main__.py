@@ -11,6 +11,7 @@ from typing import Final
 
 TOOLS: Final = {
     "peers": ("bench.run", "the same job done by this project and by other libraries; the default"),
+    "profile": ("bench.profile", "microseconds a scan by stage, beside the library call alone"),
     "scaling": ("bench.scaling", "1 and 2 workers, 1 to 24 partitions"),
     "state": ("bench.state", "cost of a scan with 1, 10, 50 million scans held"),
     "latency": ("bench.latency", "from produce to `enriched` and to a visible row, at 10, 50, 90 % load"),
