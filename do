@@ -22,7 +22,7 @@ usage: ./do VERB [arguments]
   truyvet [arguments]  the command line, in the project's own environment (./do truyvet --help)
   sim [arguments]      the rooms and the sink in a simulated world, crashed at every step (./do sim --help)
   bench [arguments]    the job side by side with what else one would pick (--scans 20000 --rounds 1: a quick one)
-  bench TOOL [...]     what the pipeline costs: profile, scaling, state, latency, day (each with --help)
+  bench TOOL [...]     what the pipeline costs: profile, scaling, state, latency, day, sizing (each with --help)
   lint                 ruff check, ruff format --check, mypy
   format               ruff's formatter and its safe fixes
   schemas              writes schemas/json anew from the models

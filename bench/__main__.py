@@ -16,6 +16,7 @@ TOOLS: Final = {
     "state": ("bench.state", "cost of a scan with 1, 10, 50 million scans held"),
     "latency": ("bench.latency", "from produce to `enriched` and to a visible row, at 10, 50, 90 % load"),
     "day": ("bench.day", "the busiest day of New Zealand, played faster: latency and lag as a picture"),
+    "sizing": ("bench.sizing", "cores, brokers and disk for a nation, computed from what the others found"),
 }
 
 

@@ -24,12 +24,14 @@ from bench.run import Watch, feed, run_round
 from bench.workload import Expected, Shape
 from infra.kafka import KafkaBroker
 from infra.topics import TOPICS, remove_topics
+from streams.core.room import PERSON_ROOM, VENUE_ROOM
 from truyvet.config import load_settings
 
 KINDS: Final = {"person": PersonRoom, "pipeline": Pipeline}
 HEADER: Final = (
     "what", "workers", "partitions", "scans/s", "CPU s per million", "broker's CPU s per million", "peak MiB", "output",
 )  # fmt: skip
+ROOMS: Final = (PERSON_ROOM, VENUE_ROOM)
 _ASSIGNED: Final = "partitions assigned"
 
 
@@ -46,7 +48,11 @@ def disk_bytes(broker: KafkaBroker, prefix: str, directory: Path) -> dict[str, i
         spec.name: sum(folder_bytes(folder, "*.log") for folder in data.glob(f"{prefix}{spec.name}-[0-9]*"))
         for spec in TOPICS
     }
-    return found | {place: folder_bytes(directory / place) for place in ("state", "clickhouse")}
+    stores = {
+        f"store-{room}": sum(folder_bytes(folder) for folder in (directory / "state").rglob(f"{room}-[0-9]*"))
+        for room in ROOMS
+    }
+    return found | stores | {"clickhouse": folder_bytes(directory / "clickhouse")}
 
 
 class Rounds:
@@ -128,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save("scaling", vars(args), rows=rows)
     cells = [row_of(row, args.scans) for row in rows]
     say(table(HEADER, cells))
-    say(json.dumps({"disk bytes a scan": disk_per_scan(rows, args.scans)}, indent=1))
+    say(json.dumps({"disk, bytes a scan": disk_per_scan(rows, args.scans)}, indent=1))
     return 0 if all(row[-1].startswith("right") for row in cells) else 1
 
 

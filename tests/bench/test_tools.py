@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as tools
-from bench import harness, scaling, state
+from bench import harness, latency, scaling, state
 
 FIGURES = {
     "events_per_second": 20_000.0,
@@ -99,3 +99,31 @@ def test_states_are_compared_with_the_first() -> None:
     more = row | {"held": 50_000_000, "figures": FIGURES | {"cpu_seconds_per_million": 60.0}}
     assert state.row_of(more, row) == ["50", "100,000", "1", "60.0", "1.20", "20,000", "2.0", "right"]
     assert state.row_of(row | {"figures": None, "failure": "gone"}, row)[-1] == "FAILED: gone"
+
+
+def test_scaling_on_the_real_parts() -> None:
+    """A small round of the whole pipeline: right, measured, with what is on disk."""
+    arguments = ["--scans", "2000", "--workers", "1", "--partitions", "2", "--kinds", "pipeline"]
+    assert scaling.main(arguments) == 0
+    found = harness.load("scaling") or {}
+    [row] = found["rows"]
+    assert row["disk_bytes"]["enriched"] > 0
+    assert row["broker_cpu_seconds"] > 0
+
+
+def test_states_on_the_real_parts() -> None:
+    """A worker believes a store that was filled for it, and takes a day on it."""
+    arguments = ["--held", "4000", "--scans", "2000", "--partitions", "2"]
+    assert state.main(arguments) == 0
+    [row] = (harness.load("state") or {})["rows"]
+    assert row["state_bytes"] > 0
+
+
+def test_latency_on_the_real_parts() -> None:
+    """A slow level of some seconds: every scan comes out, and markers' rows are found."""
+    arguments = ["--rate", "400", "--shares", "0.5", "--minutes", "0.05", "--partitions", "2"]
+    assert latency.main(arguments) == 0
+    [level] = (harness.load("latency") or {})["levels"]
+    assert (level["missing"], level["sent"]) == (0, 1600)
+    assert level["row_count"] > 0
+    assert level["enriched_ms"]["p50"] > 0
