@@ -22,6 +22,7 @@ usage: ./do VERB [arguments]
   truyvet [arguments]  the command line, in the project's own environment (./do truyvet --help)
   sim [arguments]      the rooms and the sink in a simulated world, crashed at every step (./do sim --help)
   bench [arguments]    the job side by side with what else one would pick (--scans 20000 --rounds 1: a quick one)
+  bench TOOL [...]     what the pipeline costs: profile, scaling, state, latency, day, sizing (each with --help)
   lint                 ruff check, ruff format --check, mypy
   format               ruff's formatter and its safe fixes
   schemas              writes schemas/json anew from the models
@@ -341,8 +342,12 @@ main() {
       exec "$venv/bin/python" -m tests.sim "$@"
       ;;
     bench)
-      setup bench
-      exec "$venv/bin/python" -m bench.run "$@"
+      case ${1:-} in
+        # Only the comparison needs the other libraries.
+        "" | -* | peers) setup bench ;;
+        *) setup dev ;;
+      esac
+      exec "$venv/bin/python" -m bench "$@"
       ;;
     lint)
       setup dev

@@ -5,16 +5,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from confluent_kafka import KafkaError, KafkaException
+
 from bench.rounds import Round
 from infra.clickhouse import ClickHouseServer
 from infra.processes import ProcessId
-from infra.topics import TOPICS, ensure_topics, existing_topics, remove_topics
+from infra.topics import TOPICS, admin_client, ensure_topics, existing_topics, remove_topics
 from truyvet.drain import Drain
 from truyvet.members import Kind
 from truyvet.stack import Stack
 
 INPUTS: Final = ("scans", "venues")
 """What all contenders read, and nobody removes."""
+_SESSION_SECONDS_MAX: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
 """Each look at a whole pipeline asks the broker for the ends of dozens of partitions."""
 
@@ -73,8 +76,30 @@ class _Own:
         self.stack.stop()
 
     def clean(self) -> None:
-        """Removes all topics but the inputs."""
+        """Removes all topics but the inputs, and the workers' group.
+
+        Workers that come back under their names before their session ends get the partitions that they had, whatever
+        topics they ask for now; the next round may be another room's.
+        """
         self._remove_topics()
+        self._remove_group()
+
+    def _remove_group(self) -> None:
+        admin = admin_client(self._task.settings)
+        group = f"{self._task.settings.topic_prefix}workers"
+        deadline = time.monotonic() + _SESSION_SECONDS_MAX
+        while True:
+            try:
+                admin.delete_consumer_groups([group])[group].result()
+            except KafkaException as exception:
+                error: KafkaError = exception.args[0]
+                if error.code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return
+                if error.code() != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return
 
     def _remove_topics(self) -> None:
         settings = self._task.settings
@@ -82,7 +107,7 @@ class _Own:
         remove_topics(settings, own & existing_topics(settings).keys())
 
 
-class _PersonStack(Stack):
+class PersonStack(Stack):
     """A stack whose workers hold the person room alone."""
 
     arguments: tuple[str, ...] = ()
@@ -92,27 +117,37 @@ class _PersonStack(Stack):
             return super()._command(kind)
         return [sys.executable, "-m", "bench.person_worker", *self.arguments]
 
+    def start_workers(self) -> None:
+        """Starts all workers at once, and waits until they answer."""
+        for number in range(self.workers):
+            self._start_worker_process(number)
+        self.wait_answering()
+
 
 class PersonRoom(_Own):
-    """One worker with the person room and all its guarantees; neither venue room nor sink.
+    """Workers with the person room and all its guarantees; neither venue room nor sink.
 
-    ``arguments`` are those of ``bench.person_worker``.
+    ``prepare`` is called with the stack once its topics are there, before any worker is; ``arguments`` are those of
+    ``bench.person_worker``.
     """
 
-    def __init__(self, task: Round, *arguments: str) -> None:
-        stack = _PersonStack(task.settings, task.directory, own_broker=False)
+    def __init__(
+        self, task: Round, *arguments: str, workers: int = 1, prepare: Callable[[Stack], None] = lambda _: None
+    ) -> None:
+        stack = PersonStack(task.settings, task.directory, workers=workers, own_broker=False)
         stack.arguments = arguments
         super().__init__(task, stack)
-        self._start(lambda: self.stack.start_worker(0))
+        prepare(stack)
+        self._start(stack.start_workers)
 
 
 class Pipeline(_Own):
-    """The whole pipeline: one worker with both rooms, the sink, and a ClickHouse server, which is not counted."""
+    """The whole pipeline: workers with both rooms, the sink, and a ClickHouse server, which is not counted."""
 
-    def __init__(self, task: Round) -> None:
+    def __init__(self, task: Round, workers: int = 1) -> None:
         self._clickhouse = ClickHouseServer(task.directory / "clickhouse")
         settings = task.settings.model_copy(update={"clickhouse": self._clickhouse.url})
-        super().__init__(task, Stack(settings, task.directory, own_broker=False))
+        super().__init__(task, Stack(settings, task.directory, workers=workers, own_broker=False))
         self._start(self._start_both)
         self._drain = Drain(self.stack)
         self._looked_at = 0.0

@@ -1,4 +1,4 @@
-"""``./do bench``: everyone does the same job on the same broker and input, in alternation, several rounds.
+"""``./do bench [peers]``: everyone does the same job on the same broker and input, in alternation, several rounds.
 
 One broker, the input written once. In each round every contender starts with output topics, a group and a folder of its
 own, runs until all that is expected is there, and is stopped. Odd rounds go through the contenders backwards, so that
@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +55,8 @@ class Watch:
         self._trees: list[set[int]] = []
         self._looked_at = -MEMORY_SECONDS
         self._began = time.monotonic()
+        self.began_at = time.time()
+        """Epoch seconds from which samples count."""
         self.samples: list[Sample] = [Sample(0.0, 0, 0, 0.0, finished=False)]
         """The first one is the start itself: a quick contender may be done before the broker answers first."""
         self.memory_bytes_peak = 0
@@ -78,6 +80,13 @@ class Watch:
             if sample.seconds > seconds_max:
                 raise TooSlowError(f"{sample.outputs} of {outputs_expected} outputs after {sample.seconds:.0f} s")
             time.sleep(SAMPLE_SECONDS)
+
+    def begin_at(self, seconds: float) -> bool:
+        """Leaves out what came before, such as members joining; not, and False, if that is half of the outputs."""
+        kept = [sample for sample in self.samples if sample.seconds >= seconds]
+        worth = bool(kept) and 2 * kept[0].outputs < kept[-1].outputs
+        self.samples = kept if worth else self.samples
+        return worth
 
     def _look(self, outputs_expected: int) -> Sample:
         seconds = time.monotonic() - self._began
@@ -133,8 +142,17 @@ def read_committed(settings: Settings, topic: str) -> Iterator[Record]:
         consumer.close()
 
 
-def run_round(task: Round, contender: Contender, shape: Shape, expected: Expected) -> Outcome:
-    """One contender's run, measured and checked; why it failed, if it did."""
+def run_round(
+    task: Round,
+    contender: Contender,
+    shape: Shape,
+    expected: Expected,
+    look: Callable[[Watch], None] = lambda _: None,
+) -> Outcome:
+    """One contender's run, measured and checked; why it failed, if it did.
+
+    ``look`` is called once all is done and nothing is stopped yet.
+    """
     task.directory.mkdir(parents=True)
     running: Running | None = None
     found, verdict, failure = None, None, None
@@ -142,6 +160,7 @@ def run_round(task: Round, contender: Contender, shape: Shape, expected: Expecte
         running = contender.start(task)
         watch = Watch(task.settings, running)
         watch.until_done(len(expected.venue_of), ROUND_SECONDS_MAX)
+        look(watch)
         found = figures(watch.samples, shape.scans, watch.memory_bytes_peak, running.names)
     except (ProcessError, BrokerAwayError, TooSlowError) as error:
         failure = str(error)
@@ -176,7 +195,7 @@ def rounds_of(chosen: Sequence[Contender], rounds: int) -> Iterator[tuple[int, C
 
 
 def _parse(arguments: Sequence[str] | None, known: Iterable[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./do bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./do bench peers", description=__doc__)
     parser.add_argument("--scans", type=int, default=Shape.scans, help="records, copies included (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each contender (%(default)s)")
     parser.add_argument("--partitions", type=int, default=4, help="of every topic (%(default)s)")

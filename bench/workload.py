@@ -18,6 +18,7 @@ import numpy as np
 
 from producers.lines import Line
 from producers.simulate.arrays import (
+    DAY_MS,
     HOUR_MS,
     MINUTE_MS,
     SECOND_MS,
@@ -103,7 +104,7 @@ def venue_lines(shape: Shape) -> Iterator[Line]:
     ward = rng.choice(len(wards), shape.venues, p=weights / weights.sum()).tolist()
     shares = np.array([share for share, _ in CATEGORY_MIX.values()])
     category = rng.choice(len(shares), shape.venues, p=shares / shares.sum()).tolist()
-    for number, venue_id in enumerate(_venue_ids(shape)):
+    for number, venue_id in enumerate(venue_ids(shape)):
         code = wards[ward[number]]
         district, province = areas.parents[code]
         lat, lon = areas.centres[code]
@@ -130,11 +131,27 @@ def scan_lines(shape: Shape) -> Iterator[Line]:
     """The scans in the order in which they are sent, each with its record timestamp."""
     columns = _columns(shape)
     row, record_ms = _with_copies(shape, columns)
-    people, venues = _person_ids(shape), _venue_ids(shape)
+    people, venues = person_ids(shape), venue_ids(shape)
     for start in range(0, len(row), LINES_PER_CHUNK):
         piece = row[start : start + LINES_PER_CHUNK]
         sent_ms = record_ms[start : start + LINES_PER_CHUNK].tolist()
         yield from _lines(columns, piece, sent_ms, people, venues)
+
+
+def history_lines(shape: Shape, scans: int, days: int) -> Iterator[Line]:
+    """So many scans by the shape's people at its venues in the days before, in order of time, none of them twice."""
+    rng = stream(shape.seed, "bench history")
+    source = drawn(rng, SOURCE_MIX, scans)
+    occurred_ms = np.sort(_times(rng, scans) - DAY_MS * rng.integers(1, days + 1, scans)) // SECOND_MS * SECOND_MS
+    columns = _Columns(
+        person=by_rank(rng, shape.people, shape.people_exponent, scans),
+        venue=by_rank(rng, shape.venues, shape.venues_exponent, scans),
+        direction=drawn(rng, DIRECTION_MIX, scans),
+        source=source,
+        occurred_ms=occurred_ms,
+        record_ms=occurred_ms + round(DELAY_MEAN_MS),
+    )
+    yield from _lines(columns, np.arange(scans), columns.record_ms.tolist(), person_ids(shape), venue_ids(shape))
 
 
 def expected_of(venues: Iterable[Line], scans: Iterable[Line]) -> Expected:
@@ -172,7 +189,7 @@ def minute_text(occurred_at: str) -> str:
 def _columns(shape: Shape) -> _Columns:
     originals = shape.scans - round(shape.scans * shape.copy_share)
     rng = stream(shape.seed, "bench scans")
-    source = _drawn(rng, SOURCE_MIX, originals)
+    source = drawn(rng, SOURCE_MIX, originals)
     occurred_ms = _times(rng, originals)
     whole = STYLE_BY_SOURCE[source] == LOCAL_SECONDS
     occurred_ms = np.where(whole, occurred_ms // SECOND_MS * SECOND_MS, occurred_ms)
@@ -180,9 +197,9 @@ def _columns(shape: Shape) -> _Columns:
     late = rng.random(originals) < LATE_SHARE
     delay_ms = np.where(late, rng.uniform(0, LATE_MS_MAX, originals), delay_ms)
     return _Columns(
-        person=_by_rank(rng, shape.people, shape.people_exponent, originals),
-        venue=_by_rank(rng, shape.venues, shape.venues_exponent, originals),
-        direction=_drawn(rng, DIRECTION_MIX, originals),
+        person=by_rank(rng, shape.people, shape.people_exponent, originals),
+        venue=by_rank(rng, shape.venues, shape.venues_exponent, originals),
+        direction=drawn(rng, DIRECTION_MIX, originals),
         source=source,
         occurred_ms=occurred_ms,
         record_ms=occurred_ms + delay_ms.astype(np.int64) + 1,
@@ -222,12 +239,13 @@ def _lines(columns: _Columns, row: Ints, sent_ms: list[int], people: list[str], 
         yield Line(person.encode(), value.encode(), timestamp_ms)
 
 
-def _drawn(rng: Generator, mix: dict[str, float], count: int) -> Ints:
+def drawn(rng: Generator, mix: dict[str, float], count: int) -> Ints:
+    """``count`` draws of the mix's entries, by their places in it."""
     shares = np.array(list(mix.values()))
     return rng.choice(len(shares), count, p=shares / shares.sum())
 
 
-def _by_rank(rng: Generator, many: int, exponent: float, count: int) -> Ints:
+def by_rank(rng: Generator, many: int, exponent: float, count: int) -> Ints:
     """``count`` draws of ``many`` things, whose ranks are scattered over their numbers."""
     weights: Floats = np.arange(1, many + 1, dtype=np.float64) ** -exponent
     ranks = np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random(count))
@@ -252,12 +270,13 @@ def _scan_ids(columns: _Columns, row: Ints) -> list[str]:
     return texts(np.concatenate(digits, axis=1))
 
 
-def _person_ids(shape: Shape) -> list[str]:
+def person_ids(shape: Shape) -> list[str]:
+    """Everybody's person_id; the first ones are the same however many there are."""
     drawn = stream(shape.seed, "bench people").bytes(16 * shape.people).hex()
     return [drawn[start : start + 32] for start in range(0, len(drawn), 32)]
 
 
-def _venue_ids(shape: Shape) -> list[str]:
-    """Such as ``01-7Q4ZK2``: an odd multiplier permutes the numbers below 2^30."""
+def venue_ids(shape: Shape) -> list[str]:
+    """Everywhere's venue_id, such as ``01-7Q4ZK2``: an odd multiplier permutes the numbers below 2^30."""
     numbers = np.arange(shape.venues, dtype=np.uint64) * np.uint64(0x2545F491) & np.uint64(2**30 - 1)
     return [f"{PROVINCE}-{text}" for text in texts(base32(numbers, 6))]

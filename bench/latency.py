@@ -1,0 +1,107 @@
+"""``./do bench latency``: from a scan produced to its record on ``enriched``, and to its row visible in ClickHouse.
+
+A stack of its own, as in production. Its sustained rate is found first, unless it is given: scans in one heap, from the
+first produce call until everything is stored. Then scans come evenly at shares of that rate, for some minutes each.
+Sender and watchers share the machine with what they measure; how late the sender was at worst is told. A level that is
+seconds behind when the sending ends did not keep up: its latencies say how long it went on, and no more.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bench.harness import save, say, table, tell
+from bench.live import LOOK_SECONDS, Enriched, Rows, Scans, Sender, live_stack, percentiles_ms
+from bench.workload import Shape
+from truyvet.drain import Drain
+from truyvet.stack import Stack
+
+HEADER: Final = (
+    "load", "scans/s", "scans", "to `enriched`, ms: p50, p99, worst", "row visible, ms: p50, p99, worst",
+    "rows looked for", "behind at the end, s", "sender late, ms",
+)  # fmt: skip
+SETTLE_SECONDS: Final = 5.0
+"""At the beginning of each level; not counted."""
+_DRAIN_SECONDS_MAX: Final = 120.0
+_WARM_SHARE: Final = 0.2
+"""Of the heap that finds the rate: so much goes first, and does not count."""
+
+
+def sustained_rate(stack: Stack, scans: Scans, heap: int) -> float:
+    """Scans a second over a heap of them, until all is stored; the sender's own work included."""
+    drain, sender = Drain(stack), Sender(stack.settings, scans)
+    sender.send(round(heap * _WARM_SHARE))
+    drain.wait(drain.settled)
+    began = time.monotonic()
+    sender.send(heap)
+    drain.wait(drain.settled)
+    seconds = time.monotonic() - began
+    drain.close()
+    return heap / seconds
+
+
+def level(stack: Stack, scans: Scans, rate: float, seconds: float) -> dict[str, Any]:
+    """One level: scans at that rate for so long, and what they took."""
+    enriched, rows = Enriched(stack.settings), Rows(stack.settings, scans.markers)
+    sender = Sender(stack.settings, scans)
+    began_us = time.time_ns() // 1000
+    sender.run(lambda at: at * rate, seconds + SETTLE_SECONDS)
+    behind = sender.sent - enriched.count
+    deadline = time.monotonic() + _DRAIN_SECONDS_MAX
+    while enriched.count < sender.sent and time.monotonic() < deadline:
+        stack.check()
+        time.sleep(0.05)
+    drain = Drain(stack)
+    drain.wait(drain.settled)
+    drain.close()
+    time.sleep(3 * LOOK_SECONDS)
+    found: dict[str, Any] = {"rate": rate, "sent": sender.sent, "behind_seconds": round(behind / rate, 2)}
+    found["late_ms"] = round(sender.late_seconds_max * 1000, 1)
+    for name, watcher in (("enriched", enriched), ("row", rows)):
+        watcher.stop()
+        sent_us, took = watcher.found()
+        counted = took[sent_us >= began_us + SETTLE_SECONDS * 1_000_000]
+        found |= {f"{name}_ms": percentiles_ms(counted), f"{name}_count": len(counted)}
+    found["missing"] = sender.sent - enriched.count
+    return found
+
+
+def row_of(found: Mapping[str, Any]) -> list[str]:
+    """A row of the table."""
+    times = [
+        ", ".join(f"{value:,.0f}" for value in found[f"{name}_ms"].values()) or "–" for name in ("enriched", "row")
+    ]
+    told = f"{found['sent']:,}" + (f", {found['missing']:,} NOT SEEN" if found["missing"] else "")
+    late, looked_for = f"{found['late_ms']:,.0f}", f"{found['row_count']:,}"
+    behind = f"{found['behind_seconds']:.1f}"
+    return [f"{found['share']:.0%}", f"{found['rate']:,.0f}", told, *times, looked_for, behind, late]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures all levels; 1 if a scan did not come out."""
+    parser = argparse.ArgumentParser(prog="./do bench latency", description=__doc__)
+    parser.add_argument("--rate", type=float, help="sustained scans a second; without it, it is found first")
+    parser.add_argument("--heap", type=int, default=500_000, help="scans that find it (%(default)s)")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.5, 0.9], help="of the rate")
+    parser.add_argument("--minutes", type=float, default=3.0, help="each (%(default)s)")
+    parser.add_argument("--partitions", type=int, default=12)
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args(arguments)
+    shape = Shape()
+    levels: list[dict[str, Any]] = []
+    with live_stack(shape, args.partitions, args.workers) as stack:
+        scans = Scans(shape)
+        rate = args.rate or sustained_rate(stack, scans, args.heap)
+        say(f"sustained: {rate:,.0f} scans/s" + (" (as given)" if args.rate else ""))
+        for share in args.shares:
+            found = level(stack, scans, rate * share, args.minutes * 60)
+            levels.append({"share": share} | found)
+            tell(" ".join(row_of(levels[-1])))
+    save("latency", vars(args), sustained=rate, levels=levels)
+    say(table(HEADER, [row_of(found) for found in levels]))
+    return 1 if any(found["missing"] for found in levels) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
