@@ -40,15 +40,14 @@ def venues(count: int) -> Iterator[Line]:
 
 def _start(stack: Stack, copy: Path) -> str:
     """Starts a worker; what its loading took, in words."""
+    path = stack.directory / "worker-0.log"
+    begin = path.stat().st_size if path.exists() else 0
     began = time.monotonic()
     stack.start_worker(0)
-    [member] = [member for member in stack.members() if member.name == "worker-0"]
-    path = Path(member.log_path)
-    begin = path.stat().st_size if path.exists() else 0
 
     def loaded() -> bool:
         stack.check()
-        return b"register is loaded" in path.read_bytes()[begin - 1000 if begin > 1000 else 0 :]
+        return b"register is loaded" in path.read_bytes()[begin:]
 
     if not wait_until(loaded, _SECONDS_MAX):
         raise SystemExit("the register was not loaded in time")
