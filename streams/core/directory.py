@@ -13,6 +13,7 @@ import struct
 from typing import Final, Protocol
 
 from streams.core.categories import CATEGORIES
+from streams.core.packed_table import Packed, PackedTable
 
 _ATTRIBUTES = struct.Struct("<5s3s2sBHdd")
 _KEPT = struct.Struct("<5s3s2sBH")
@@ -21,6 +22,7 @@ NO_ATTRIBUTES: Final = bytes(KEPT_BYTES)
 """What a scan keeps that waits for its venue."""
 CATEGORY_NAMES: Final = tuple(CATEGORIES)
 CATEGORY_BYTES: Final = tuple(name.encode() for name in CATEGORY_NAMES)
+_RESOLVED_MAX: Final = 50_000
 _CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
 
 
@@ -69,7 +71,7 @@ unpack_attributes = _ATTRIBUTES.unpack
 unpack_kept = _KEPT.unpack_from
 """(ward, district, province, category code, dwell_minutes) of what a stored scan keeps."""
 
-Contents = tuple[dict[bytes, bytes], dict[bytes, tuple[tuple[int, bytes], ...]], dict[bytes, tuple[bytes, ...]]]
+Contents = tuple[Packed, dict[bytes, tuple[tuple[int, bytes], ...]], dict[bytes, tuple[bytes, ...]]]
 """All that a directory holds, for keeping and taking up again; its inner layout is nobody else's matter."""
 
 
@@ -81,9 +83,11 @@ class Directory:
 
     def __init__(self) -> None:
         """Starts empty."""
-        self._venues: dict[bytes, bytes] = {}
+        self._venues = PackedTable(_ATTRIBUTES.size)
         self._claims: dict[bytes, tuple[tuple[int, bytes], ...]] = {}
         self._codes: dict[bytes, tuple[bytes, ...]] = {}
+        self._resolved: dict[bytes, tuple[bytes, bytes]] = {}
+        """What codes were found to mean since the last change: most scans are of few venues."""
 
     def __len__(self) -> int:
         """How many venues are registered."""
@@ -92,11 +96,13 @@ class Directory:
     @property
     def contents(self) -> Contents:
         """Everything it holds, not copied."""
-        return self._venues, self._claims, self._codes
+        return self._venues.packed, self._claims, self._codes
 
     def take_up(self, contents: Contents) -> None:
         """Holds what another one held, and nothing else."""
-        self._venues, self._claims, self._codes = contents
+        venues, self._claims, self._codes = contents
+        self._venues.take_up(venues)
+        self._resolved = {}
 
     def put(self, venue: VenueEvent) -> set[bytes]:
         """Takes a new version of a venue; returns the codes that may now mean something else."""
@@ -111,6 +117,9 @@ class Directory:
             for code in codes:
                 self._claims[code] = (*self._claims.get(code, ()), (venue.registered_ms, venue_id))
                 touched.add(code)
+        if self._resolved:
+            # Another one, after the change: who is resolving now may still write what was true before into the old one.
+            self._resolved = {}
         return touched
 
     def resolve(self, code: bytes) -> tuple[bytes, bytes] | None:
@@ -118,6 +127,17 @@ class Directory:
 
         A venue_id names its own venue; else the smallest (registered_at, venue_id) that claims the code.
         """
+        resolved = self._resolved
+        found = resolved.get(code)
+        if found is None:
+            found = self._look_up(code)
+            if found is not None:
+                if len(resolved) >= _RESOLVED_MAX:
+                    resolved.clear()
+                resolved[code] = found
+        return found
+
+    def _look_up(self, code: bytes) -> tuple[bytes, bytes] | None:
         attributes = self._venues.get(code)
         if attributes is not None:
             return code, attributes

@@ -29,7 +29,8 @@ _FETCH_WAIT_MS: Final = 250
 _CHANGES_MAX: Final = 200_000
 """So many changed codes are remembered; past that, rooms look at everything that waits."""
 _COPY_RECORDS: Final = 20_000
-"""What is read beyond the copy before it is made again: a quarter of a second's reading."""
+_COPY_SHARE: Final = 50
+"""What is read beyond the copy before it is made again: a quarter of a second's reading, or so small a part of it."""
 
 log = logs.get("register")
 
@@ -157,7 +158,8 @@ class Register:
 
     def _keep(self) -> None:
         """Makes the copy again, where much has come since; to be called while nothing is there to be read."""
-        if self._copy is not None and self.records_read - self._records_copied >= _COPY_RECORDS:
+        enough = max(_COPY_RECORDS, len(self.directory) // _COPY_SHARE)
+        if self._copy is not None and self.records_read - self._records_copied >= enough:
             self._copy.save(Copied(self._positions, self.newest_ms, self.directory.contents))
             self._records_copied = self.records_read
 

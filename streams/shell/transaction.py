@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -131,29 +131,26 @@ class TransactionalProducer:
         # (callback and on_delivery are two): names cost 0.6 µs a call.
         produce = self._producer.produce
         for key, value, partition, timestamp_ms in messages:
-            while True:
-                try:
-                    produce(topic, value, key, partition, None, None, timestamp_ms)
-                except BufferError:
-                    self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
-                else:
-                    break
+            try:
+                produce(topic, value, key, partition, None, None, timestamp_ms)
+            except BufferError:
+                self._produce_when_there_is_room(topic, value, key, partition, None, None, timestamp_ms)
+
+    def _produce_when_there_is_room(self, *record: Any) -> None:
+        while True:
+            self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
+            with contextlib.suppress(BufferError):
+                self._producer.produce(*record)
+                return
 
     def _produce_headed(self, message: HeadedMessage) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic(message.topic),
-                    key=message.key,
-                    value=message.value,
-                    partition=message.partition,
-                    timestamp=message.timestamp,
-                    headers=cast("list[tuple[str, str | bytes | None]]", message.headers),
-                )
-            except BufferError:
-                self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
-            else:
-                return
+        headers = cast("list[tuple[str, str | bytes | None]]", message.headers)
+        record = (message.value, message.key, message.partition, None, None, message.timestamp, headers)
+        topic = self._topic(message.topic)
+        try:
+            self._producer.produce(topic, *record)
+        except BufferError:
+            self._produce_when_there_is_room(topic, *record)
 
 
 def _is_fence(error: KafkaError) -> bool:

@@ -57,9 +57,9 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "a record is left out when the queue is full": Edit(
         "streams.shell.transaction",
-        "TransactionalProducer._produce",
+        "TransactionalProducer._produce_when_there_is_room",
         "self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)",
-        "break",
+        "return",
     ),
     "changelog restored one record short": Edit(
         "streams.shell.restore",
