@@ -109,11 +109,11 @@ class Stages:
 class Timed:
     """A decoder whose calls are counted."""
 
-    def __init__(self, stages: Stages, decoder: TopicDecoder) -> None:
-        self._stages, self._decoder, self.keyed = stages, decoder, decoder.keyed
+    def __init__(self, stages: Stages, name: str, decoder: TopicDecoder) -> None:
+        self._stages, self._name, self._decoder, self.keyed = stages, name, decoder, decoder.keyed
 
     def __call__(self, records: Records) -> Tables:
-        with self._stages.stage("decode"):
+        with self._stages.stage(self._name):
             return self._decoder(records)
 
 
@@ -162,7 +162,8 @@ def run_sink(settings: Settings, ends_at: dict[tuple[str, int], int]) -> dict[st
         zone, areas = ZoneInfo(settings.report_timezone), load_areas()
         decoders: dict[str, TopicDecoder] = {}
         for topic in SINK_TOPICS:
-            decoders[settings.topic(topic)] = Timed(stages, decoder_of(topic, areas, zone))
+            name = "decode the register" if topic == VENUES.topic else "decode"
+            decoders[settings.topic(topic)] = Timed(stages, name, decoder_of(topic, areas, zone))
         for name in ("prepare", "insert_blocks"):
             setattr(backend, name, stages.timed(name, getattr(backend, name)))
         threading.Thread(target=_stop_at, args=(status, ends_at, stop), daemon=True).start()
@@ -231,7 +232,7 @@ def main() -> None:
             settings = load_settings(
                 brokers=broker.brokers, clickhouse=server.url, partitions=args.partitions, restating=True
             )
-            by_topic = fill(settings, Shape(scans=args.scans))
+            by_topic = fill(settings, Shape(scans=args.scans, venues=args.scans // 50))
             rows, ends_at = by_topic.total(), ends(settings)
             rounds = [
                 apart(run_sink, settings.model_copy(update={"database": f"round{number}"}), ends_at)
