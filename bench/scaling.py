@@ -2,15 +2,16 @@
 
 Each row is a round of ``./do bench peers`` with other parameters: the same input, the same checks. A round with several
 workers is measured from when the last of them has its partitions. What the broker uses is told apart, and what is on
-disk at the end: the topics, the stores, ClickHouse; uncompacted, so an upper bound of what stays.
+disk at the end: the topics and ClickHouse, uncompacted, so an upper bound of what stays, and the stores.
 """
 
 import argparse
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +27,9 @@ from infra.kafka import KafkaBroker
 from infra.topics import TOPICS, remove_topics
 from streams.core.room import PERSON_ROOM, VENUE_ROOM
 from truyvet.config import load_settings
+from truyvet.members import fetch
 
-KINDS: Final = {"person": PersonRoom, "pipeline": Pipeline}
+KINDS: Final[Mapping[str, type[PersonRoom] | type[Pipeline]]] = {"person": PersonRoom, "pipeline": Pipeline}
 HEADER: Final = (
     "what", "workers", "partitions", "scans/s", "CPU s per million", "broker's CPU s per million", "peak MiB", "output",
 )  # fmt: skip
@@ -43,16 +45,24 @@ def assigned_at(logs: Mapping[str, str]) -> float:
 
 def disk_bytes(broker: KafkaBroker, prefix: str, directory: Path) -> dict[str, int]:
     """What is on disk, by topic and by place, index files left out."""
-    data = broker.directory / "data"
-    found = {
-        spec.name: sum(folder_bytes(folder, "*.log") for folder in data.glob(f"{prefix}{spec.name}-[0-9]*"))
-        for spec in TOPICS
-    }
-    stores = {
-        f"store-{room}": sum(folder_bytes(folder) for folder in (directory / "state").rglob(f"{room}-[0-9]*"))
-        for room in ROOMS
-    }
-    return found | stores | {"clickhouse": folder_bytes(directory / "clickhouse")}
+    found = dict.fromkeys([spec.name for spec in TOPICS], 0)
+    for folder in (broker.directory / "data").glob(f"{prefix}*"):
+        topic, _, number = folder.name.removeprefix(prefix).rpartition("-")
+        # What was deleted lies there for a minute more, under a longer name.
+        if topic in found and number.isdecimal():
+            found[topic] += folder_bytes(folder, "*.log")
+    return found | {"clickhouse": folder_bytes(directory / "clickhouse")}
+
+
+def store_bytes(metrics: Iterable[str]) -> dict[str, int]:
+    """What the stores of each room hold, from the pages of metrics of all workers: on disk and not yet there."""
+    found = {f"store-{room}": 0 for room in ROOMS}
+    for line in chain.from_iterable(page.splitlines() for page in metrics):
+        if line.startswith("truyvet_state_bytes{"):
+            labels, _, value = line.rpartition(" ")
+            for room in ROOMS:
+                found[f"store-{room}"] += round(float(value)) if f'room="{room}"' in labels else 0
+    return found
 
 
 class Rounds:
@@ -72,15 +82,21 @@ class Rounds:
         name = f"{kind}-{workers}w-{settings.partitions}p"
         task = Round(settings, name, number, self._directory / f"{name}-{number}")
         found: dict[str, Any] = {}
+        running: list[PersonRoom | Pipeline] = []
         broker_before = cpu_seconds([broker.process.pid])
 
         def look(watch: Watch) -> None:
             found["broker_cpu_seconds"] = cpu_seconds([broker.process.pid]) - broker_before
-            found["disk_bytes"] = disk_bytes(broker, settings.topic_prefix, task.directory)
+            pages = [fetch(f"{url}/metrics")[1] for own in running for url in own.stack.worker_urls()]
+            found["disk_bytes"] = disk_bytes(broker, settings.topic_prefix, task.directory) | store_bytes(pages)
             logs = {path.name: path.read_text(encoding="utf-8") for path in task.directory.glob("worker-*.log")}
             found["steady"] = workers == 1 or watch.begin_at(assigned_at(logs) - watch.began_at)
 
-        contender = Contender(name, name, "", lambda task: KINDS[kind](task, workers))
+        def start(task: Round) -> PersonRoom | Pipeline:
+            running.append(KINDS[kind](task, workers))
+            return running[0]
+
+        contender = Contender(name, name, "", start)
         outcome: Outcome = run_round(task, contender, self._shape, self._expected, look)
         return (
             {"kind": kind, "workers": workers, "partitions": settings.partitions} | dataclasses.asdict(outcome) | found

@@ -146,7 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scaling = load("scaling")
     if scaling is None:
         parser.error("there is no var/bench/scaling.json: ./do bench scaling makes it")
-    figures = figures_of(scaling, load("state"))
+    try:
+        figures = figures_of(scaling, load("state"))
+    except (KeyError, ValueError):
+        parser.error("var/bench/scaling.json has no whole pipeline, or is of another build: ./do bench scaling")
     given = {name: getattr(args, name) for name in ("worker_us", "broker_us", "held_bytes")}
     figures = Figures(**(vars(figures) | {name: value for name, value in given.items() if value is not None}))
     days = load_settings().retention_days

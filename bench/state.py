@@ -3,7 +3,7 @@
 For each size, a worker with the person room starts on stores that already hold four weeks of that many scans
 (``filling.py``), ten a person unless told. It then takes the canonical day of 100,000 people, who are among those held;
 ``--people all`` draws the day's scans over everybody instead, so that nearly every scan meets another person.
-Figures and checks are those of ``./do bench peers``. Disk: about 80 bytes a scan held; gone afterwards.
+Figures and checks are those of ``./do bench peers``. Disk: about 60 bytes a scan held; gone afterwards.
 """
 
 import argparse

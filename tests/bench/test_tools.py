@@ -7,6 +7,7 @@ import pytest
 
 from bench import __main__ as tools
 from bench import harness, latency, scaling, state
+from infra.kafka import KafkaBroker
 
 FIGURES = {
     "events_per_second": 20_000.0,
@@ -92,6 +93,25 @@ def test_disk_is_that_of_a_whole_pipeline() -> None:
     assert scaling.disk_per_scan(rows[1:], 10) == {}
 
 
+def test_what_is_being_deleted_is_not_on_disk(tmp_path: Path) -> None:
+    """A topic of the round before lies beside this one's for a minute."""
+    for name in ("b.enriched-0", "b.enriched-1", "b.enriched-0.0a1b-delete", "b.nothing-0", "other.enriched-0"):
+        (tmp_path / "kafka" / "data" / name).mkdir(parents=True)
+        (tmp_path / "kafka" / "data" / name / "0.log").write_bytes(b"12345")
+    found = scaling.disk_bytes(KafkaBroker(tmp_path / "kafka"), "b.", tmp_path / "round")
+    assert {place: size for place, size in found.items() if size} == {"enriched": 10}
+
+
+def test_stores_are_summed_over_workers() -> None:
+    """Each worker tells the size of each partition that it holds."""
+    pages = [
+        'truyvet_state_bytes{partition="0",room="person"} 1.5e+06\nother 1\n',
+        'truyvet_state_bytes{partition="0",room="venue"} 7.0\n',
+        '# TYPE truyvet_state_bytes gauge\ntruyvet_state_bytes{partition="1",room="person"} 500000.0\nother 1\n',
+    ]
+    assert scaling.store_bytes(pages) == {"store-person": 2_000_000, "store-venue": 7}
+
+
 def test_states_are_compared_with_the_first() -> None:
     """Cost as a multiple of the smallest state's."""
     row: dict[str, Any] = {"held": 1_000_000, "people": 100_000, "state_bytes": 2**20, "verdict": RIGHT}
@@ -107,7 +127,7 @@ def test_scaling_on_the_real_parts() -> None:
     assert scaling.main(arguments) == 0
     found = harness.load("scaling") or {}
     [row] = found["rows"]
-    assert row["disk_bytes"]["enriched"] > 0
+    assert all(row["disk_bytes"][place] > 0 for place in ("enriched", "store-person", "store-venue", "clickhouse"))
     assert row["broker_cpu_seconds"] > 0
 
 
