@@ -93,7 +93,7 @@ class Rounds:
             found["steady"] = workers == 1 or watch.begin_at(assigned_at(logs) - watch.began_at)
 
         def start(task: Round) -> PersonRoom | Pipeline:
-            running.append(KINDS[kind](task, workers))
+            running.append(KINDS[kind](task, workers=workers))
             return running[0]
 
         contender = Contender(name, name, "", start)
