@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.harness import save, say, tell
-from bench.live import Enriched, Scans, Sender, live_stack, percentiles_ms
+from bench.live import Enriched, Scans, Sender, cores_busy, live_stack, percentiles_ms
 from bench.picture import Line, Panel, draw
 from bench.workload import Shape
 from infra.processes import PROJECT_DIR
@@ -83,8 +83,9 @@ def play(stack: Stack, played: Played) -> dict[str, Any]:
             stack.check()
             lag.append((round(seconds, 1), sender.sent - enriched.count))
 
-    began_us = time.time_ns() // 1000
+    began_us, before = time.time_ns() // 1000, stack.usage()
     sender.run(played.due, played.seconds, note)
+    cores = cores_busy(stack, before, played.seconds)
     deadline = time.monotonic() + _DRAIN_SECONDS_MAX
     while enriched.count < sender.sent and time.monotonic() < deadline:
         stack.check()
@@ -96,6 +97,7 @@ def play(stack: Stack, played: Played) -> dict[str, Any]:
         "missing": sender.sent - enriched.count,
         "late_ms": round(sender.late_seconds_max * 1000, 1),
         "all_ms": percentiles_ms(took),
+        "cores": cores,
         "lag_max": max(many for _, many in lag),
         "windows": windows((sent_us - began_us) / 1_000_000, took, played.seconds),
         "lag": lag,
@@ -148,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     times = ", ".join(f"{name} {value:,.0f}" for name, value in found["all_ms"].items())
     say(f"{found['sent']:,} scans at {args.speed:g} times the day's speed; to enriched, ms: {times}")
     say(f"at most {found['lag_max']:,} behind; {found['missing']:,} not seen")
+    say("cores busy: " + ", ".join(f"{name} {busy:.2f}" for name, busy in found["cores"].items()))
     say(f"the sender was {found['late_ms']:,.0f} ms late at worst")
     say(f"picture: {path}")
     return 1 if found["missing"] else 0

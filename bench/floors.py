@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
-from rocksdict import Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import Rdict, WriteBatch, WriteOptions
 
 from bench.stages import Ledger
 from infra.topics import LONG_MAX, admin_client, answer_of
@@ -19,6 +19,7 @@ from streams.core.directory import Directory
 from streams.core.inbound import ScanIn
 from streams.core.step import InRecord, Step
 from streams.core.times import HOUR_MS, MINUTE_MS
+from streams.shell import store as stores
 from truyvet.config import Settings
 
 TEXTS: Final = {
@@ -58,9 +59,7 @@ class Floors:
         self._counts: dict[tuple[int, bytes], int] = {}
         self._scans = msgspec.json.Decoder(list[ScanIn])
         self._structs: dict[tuple[str, ...], type[msgspec.Struct]] = {}
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)  # noqa: FBT003 - rocksdict takes it by position
-        self._db = Rdict(str(directory), options)
+        self._db = Rdict(str(directory), stores._options())  # noqa: SLF001 - larger buffers would cost more
         write_options = WriteOptions()
         setattr(write_options, "disable_wal", True)  # noqa: B010 - the stub calls it a method; it is a property
         self._db.set_write_options(write_options)

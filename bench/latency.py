@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.harness import save, say, table, tell
-from bench.live import LOOK_SECONDS, Enriched, Rows, Scans, Sender, live_stack, percentiles_ms
+from bench.live import LOOK_SECONDS, Enriched, Rows, Scans, Sender, cores_busy, live_stack, percentiles_ms
 from bench.workload import Shape
 from truyvet.drain import Drain
 from truyvet.stack import Stack
 
 HEADER: Final = (
     "load", "scans/s", "scans", "to `enriched`, ms: p50, p99, worst", "row visible, ms: p50, p99, worst",
-    "rows looked for", "behind at the end, s", "sender late, ms",
+    "rows looked for", "behind at the end, s", "cores busy", "sender late, ms",
 )  # fmt: skip
 SETTLE_SECONDS: Final = 5.0
 """At the beginning of each level; not counted."""
@@ -45,8 +45,9 @@ def level(stack: Stack, scans: Scans, rate: float, seconds: float) -> dict[str, 
     """One level: scans at that rate for so long, and what they took."""
     enriched, rows = Enriched(stack.settings), Rows(stack.settings, scans.markers)
     sender = Sender(stack.settings, scans)
-    began_us = time.time_ns() // 1000
+    began_us, before = time.time_ns() // 1000, stack.usage()
     sender.run(lambda at: at * rate, seconds + SETTLE_SECONDS)
+    cores = cores_busy(stack, before, seconds + SETTLE_SECONDS)
     behind = sender.sent - enriched.count
     deadline = time.monotonic() + _DRAIN_SECONDS_MAX
     while enriched.count < sender.sent and time.monotonic() < deadline:
@@ -57,6 +58,7 @@ def level(stack: Stack, scans: Scans, rate: float, seconds: float) -> dict[str, 
     drain.close()
     time.sleep(3 * LOOK_SECONDS)
     found: dict[str, Any] = {"rate": rate, "sent": sender.sent, "behind_seconds": round(behind / rate, 2)}
+    found["cores"] = cores
     found["late_ms"] = round(sender.late_seconds_max * 1000, 1)
     for name, watcher in (("enriched", enriched), ("row", rows)):
         watcher.stop()
@@ -75,7 +77,8 @@ def row_of(found: Mapping[str, Any]) -> list[str]:
     told = f"{found['sent']:,}" + (f", {found['missing']:,} NOT SEEN" if found["missing"] else "")
     late, looked_for = f"{found['late_ms']:,.0f}", f"{found['row_count']:,}"
     behind = f"{found['behind_seconds']:.1f}"
-    return [f"{found['share']:.0%}", f"{found['rate']:,.0f}", told, *times, looked_for, behind, late]
+    busy = ", ".join(f"{name} {cores:.2f}" for name, cores in found["cores"].items())
+    return [f"{found['share']:.0%}", f"{found['rate']:,.0f}", told, *times, looked_for, behind, busy, late]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ a while is a marker's, a person whose rows are looked up in ClickHouse by key, a
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -17,6 +17,7 @@ import numpy as np
 from confluent_kafka import Producer, TopicPartition
 
 from bench.workload import DIRECTION_MIX, SOURCE_MIX, Shape, by_rank, drawn, person_ids, venue_ids, venue_lines
+from infra.processes import Usage
 from producers.feed import Feed
 from producers.lines import VENUES
 from producers.simulate.arrays import Floats, Ints, stream
@@ -38,6 +39,8 @@ _DRAWS: Final = 1 << 17
 _SCAN_ID: Final = b'"scan_id":"'
 _STAMP_DIGITS: Final = 14
 _READ_AT_ONCE: Final = 10_000
+_FETCH_WAIT_MS: Final = 250
+"""What is there comes at once; asking more often for what is not would be most of the broker's work at low rates."""
 _LINGER_MS: Final = 5
 """librdkafka's own default: what a producer that cares for latency leaves as it is."""
 
@@ -186,7 +189,8 @@ class Enriched(Watcher):
     """Reads the topic of accepted scans, as an alerting service would: what is committed, at once."""
 
     def __init__(self, settings: Settings) -> None:
-        self._consumer = log_consumer(settings, **{"enable.partition.eof": False})
+        options = {"enable.partition.eof": False, "fetch.wait.max.ms": _FETCH_WAIT_MS}
+        self._consumer = log_consumer(settings, **options)
         topic = settings.topic("enriched")
         places = [
             TopicPartition(topic, number, watermarks(self._consumer, topic, number)[1])
@@ -240,6 +244,12 @@ def live_stack(shape: Shape, partitions: int, workers: int) -> Iterator[Stack]:
         drain.wait(drain.settled)
         drain.close()
         yield stack
+
+
+def cores_busy(stack: Stack, before: Mapping[str, Usage], seconds: float) -> dict[str, float]:
+    """How many cores each process of the stack has kept busy since its usage was ``before``, so many seconds ago."""
+    after = stack.usage()
+    return {name: round((after[name].cpu_seconds - used.cpu_seconds) / seconds, 2) for name, used in before.items()}
 
 
 def percentiles_ms(seconds: Floats) -> dict[str, float]:

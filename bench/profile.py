@@ -11,7 +11,6 @@ processes take from each other. ``./do bench scaling`` tells the whole, and the 
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell("rooms")
         floors = Floors(settings, directory / "floor", floor, "floor")
         with as_in_a_worker():
-            person_room(settings, directory / "rooms", shape, ledger, floors)
+            looks = person_room(settings, directory / "rooms", shape, ledger, floors)
             venue_room(settings, directory / "rooms", ledger, floors)
         floors.close()
         tell("sink")
@@ -141,12 +140,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alone[FETCH] = ledger.spent.pop("floor of fetch")
     stages = {stage: dataclasses.asdict(used) for stage, used in ledger.spent.items()}
     lowest = {stage: dataclasses.asdict(used) for stage, used in alone.items()}
-    save("profile", vars(args), stages=stages, floors=lowest, runs=found)
+    save("profile", vars(args), stages=stages, floors=lowest, runs=found, looks=looks)
     say(table(HEADER, rows_of(ledger.spent, alone, args.scans)))
-    say(
-        f"the worker's runs held {found['records'] / max(found['runs'] - 1, 1):,.0f} scans each, the steps here at most"
-    )
-    say(f"{settings.batch_records_max:,}; {math.ceil(args.scans / settings.batch_records_max)} would hold all scans")
+    say(f"scans of a run in the worker that fetches: {found['records'] / max(found['runs'] - 1, 1):,.0f}")
+    say(f"scans of a step here, at most: {settings.batch_records_max:,}")
+    say(f"looks at take_scans: {looks:,}")
     return 0
 
 

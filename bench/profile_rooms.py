@@ -199,8 +199,8 @@ class RoomProfile:
             store.close()
 
 
-def person_room(settings: Settings, directory: Path, shape: Shape, ledger: Ledger, floors: Floors) -> None:
-    """All scans through the person room."""
+def person_room(settings: Settings, directory: Path, shape: Shape, ledger: Ledger, floors: Floors) -> int:
+    """All scans through the person room; returns how often it was looked at what ``take_scans`` is at."""
     venues, room = directory_of(shape), RoomProfile(settings, directory, PERSON_ROOM, ledger, floors)
 
     def take(where: RoomPartition, number: int, records: Sequence[Any], store: Store) -> Step:
@@ -212,6 +212,7 @@ def person_room(settings: Settings, directory: Path, shape: Shape, ledger: Ledge
         floors.decided(records, venues)
     room.close()
     ledger.share_out(stage, {f"person: {part}": seen for part, seen in room.sampler.seen.items()})
+    return room.sampler.seen.total()
 
 
 def venue_room(settings: Settings, directory: Path, ledger: Ledger, floors: Floors) -> None:

@@ -61,8 +61,9 @@ def test_a_level_is_a_row() -> None:
         "late_ms": 12.0,
         "behind_seconds": 0.02,
     }
-    found |= {"enriched_ms": times, "row_ms": {}, "row_count": 100}
-    assert latency.row_of(found) == ["50%", "5,000", "15,000", "1, 20, 1,500", "–", "100", "0.0", "12"]
+    found |= {"enriched_ms": times, "row_ms": {}, "row_count": 100, "cores": {"kafka": 0.25, "sink": 0.5}}
+    busy = "kafka 0.25, sink 0.50"
+    assert latency.row_of(found) == ["50%", "5,000", "15,000", "1, 20, 1,500", "–", "100", "0.0", busy, "12"]
     assert latency.row_of(found | {"missing": 3})[2] == "15,000, 3 NOT SEEN"
 
 
