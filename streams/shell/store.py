@@ -38,7 +38,8 @@ _FLUSH_SECONDS: Final = 60.0
 
 _LOCAL: Final = b"~local"
 _WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
-_MEMTABLE_BLOOM_SHARE: Final = 0.1
+_MEMTABLE_BLOOM_SHARE: Final = 0.01
+"""Of a memtable: 25 bits a key. A tenth of it would be flushed that much sooner, and compacted more."""
 _CACHE_BYTES: Final = 192 * 1024 * 1024
 """For what was read or changed lately, in all stores of the process together: each has two generations of it."""
 _STORES_MIN: Final = 4
