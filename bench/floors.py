@@ -25,10 +25,9 @@ from truyvet.config import Settings
 TEXTS: Final = {
     "fetch": "aiokafka getmany",
     "decode": "msgspec into the struct",
-    "dedupe": "look-up in a set",
-    "enrich": "look-up in a dict",
-    "counts": "3 counters in a dict",
-    "encode": "msgspec of ready structs",
+    "dedupe, enrich, encode": "look-up in a set and a dict, msgspec of ready structs",
+    "visits": "msgspec of ready structs",
+    "counts": "3 counters in a dict, msgspec of ready structs",
     "store, reads": "rocksdict get of as many keys",
     "store, write": "rocksdict WriteBatch",
     "produce": "produce(), no transaction",
@@ -37,6 +36,9 @@ TEXTS: Final = {
     "sink insert, server": "clickhouse-driver, ready columns",
 }
 """By stage, without its room."""
+_DEDUPE: Final = "dedupe, enrich, encode"
+_ENCODED: Final = {"enriched": _DEDUPE, "visits": "visits", "aggregates": "counts"}
+"""Which stage writes what."""
 _RUN_SCANS: Final = 256
 _QUEUE_SECONDS: Final = 0.05
 _CALL_SECONDS: Final = 30.0
@@ -81,14 +83,14 @@ class Floors:
         scans = [scan for text in texts for scan in decode(text)]
         identities = [(scan.person_id + scan.scan_id).encode() for scan in scans]
         seen = self._seen
-        with self._ledger.stage("dedupe"):
+        with self._ledger.stage(_DEDUPE):
             for identity in identities:
                 if identity not in seen:
                     seen.add(identity)
         codes = [scan.venue_id.encode() for scan in scans]
         found = [venues.resolve(code) or (code, b"") for code in codes]
         attributes = dict(found)
-        with self._ledger.stage("enrich"):
+        with self._ledger.stage(_DEDUPE):
             for code in codes:
                 attributes.get(code)
         cells: list[tuple[int, bytes]] = []
@@ -101,12 +103,13 @@ class Floors:
 
     def written(self, room: str, step: Step) -> None:
         """Encoding, producing, storing and committing of a step."""
-        outputs = [message for messages in step.outputs.values() for message in messages]
-        events = [self._struct(value) for _, value, _, _ in outputs if value is not None]
         encode = msgspec.json.Encoder().encode
-        with self._ledger.stage(f"{room}: encode"):
-            for event in events:
-                encode(event)
+        for topic, messages in step.outputs.items():
+            if topic in _ENCODED:
+                events = [self._struct(value) for _, value, _, _ in messages if value is not None]
+                with self._ledger.stage(f"{room}: {_ENCODED[topic]}"):
+                    for event in events:
+                        encode(event)
         keys: list[str | int | float | bytes | bool] = list(step.changes)
         with self._ledger.stage(f"{room}: store, reads"):
             self._db.get(keys)
@@ -118,7 +121,9 @@ class Floors:
                 else:
                     batch.put(key, value)
             self._db.write(batch)
-        records = [(key, value, timestamp) for key, value, _, timestamp in outputs]
+        records = [
+            (key, value, timestamp) for messages in step.outputs.values() for key, value, _, timestamp in messages
+        ]
         records += [(key, value, max(step.timestamp_ms, 1)) for key, value in step.changes.items()]
         with self._ledger.stage(f"{room}: produce"):
             self._produce(records)

@@ -21,7 +21,8 @@ import confluent_kafka
 from bench.filling import directory_of, room_of
 from bench.floors import Floors
 from bench.own import PersonStack
-from bench.stages import Ledger, Sampler
+from bench.profile_parts import timed_parts, timed_store
+from bench.stages import Ledger
 from bench.workload import Shape
 from infra.processes import ProcessError
 from streams.core import person, proximity, venue
@@ -162,7 +163,6 @@ class RoomProfile:
 
     def __init__(self, settings: Settings, directory: Path, room: str, ledger: Ledger, floors: Floors) -> None:
         self._name, self._ledger, self._floors = room, ledger, floors
-        self.sampler = Sampler()
         numbers = range(settings.partitions)
         self._rooms = [room_of(settings, number, settings.partitions) for number in numbers]
         self._stores = [Store(directory / f"{room}-{number}") for number in numbers]
@@ -174,16 +174,12 @@ class RoomProfile:
         self._steps = 0
         self.records_out = self.keys_written = 0
 
-    def step(self, partition: int, records: Sequence[InRecord], take: Take, stage: str, *, sampled: bool) -> None:
+    def step(self, partition: int, records: Sequence[InRecord], take: Take, stage: str) -> None:
         """Computes and commits one step, as a worker does."""
         ledger, store, name = self._ledger, self._stores[partition], self._name
         self._steps += 1
-        if sampled:
-            with self.sampler.on(), ledger.stage(stage, len(records)):
-                step = take(self._rooms[partition], self._steps, records, store)
-        else:
-            with ledger.stage(stage, len(records)):
-                step = take(self._rooms[partition], self._steps, records, store)
+        with ledger.stage(stage, len(records)):
+            step = take(self._rooms[partition], self._steps, records, store)
         with ledger.stage(f"{name}: store, shown to later steps", len(step.changes)):
             store.apply(step.changes)
         outputs = sum(map(len, step.outputs.values())) + len(step.headed)
@@ -199,20 +195,19 @@ class RoomProfile:
             store.close()
 
 
-def person_room(settings: Settings, directory: Path, shape: Shape, ledger: Ledger, floors: Floors) -> int:
-    """All scans through the person room; returns how often it was looked at what ``take_scans`` is at."""
-    venues, room = directory_of(shape), RoomProfile(settings, directory, PERSON_ROOM, ledger, floors)
+def person_room(settings: Settings, directory: Path, shape: Shape, ledger: Ledger, floors: Floors) -> None:
+    """All scans through the person room."""
+    venues = directory_of(shape)
 
     def take(where: RoomPartition, number: int, records: Sequence[Any], store: Store) -> Step:
         return person.take_scans(where, number, records, store, venues)
 
-    stage = "person: take_scans"
-    for partition, records in Batches(settings, person.SCANS, settings.batch_records_max, ledger, "floor of fetch"):
-        room.step(partition, records, take, stage, sampled=True)
-        floors.decided(records, venues)
-    room.close()
-    ledger.share_out(stage, {f"person: {part}": seen for part, seen in room.sampler.seen.items()})
-    return room.sampler.seen.total()
+    with timed_parts(ledger), mock.patch(f"{__name__}.Store", timed_store(ledger)):
+        room = RoomProfile(settings, directory, PERSON_ROOM, ledger, floors)
+        for partition, records in Batches(settings, person.SCANS, settings.batch_records_max, ledger, "floor of fetch"):
+            room.step(partition, records, take, "person: what is unusual, and in between")
+            floors.decided(records, venues)
+        room.close()
 
 
 def venue_room(settings: Settings, directory: Path, ledger: Ledger, floors: Floors) -> None:
@@ -221,5 +216,5 @@ def venue_room(settings: Settings, directory: Path, ledger: Ledger, floors: Floo
     for topic, (take, stage) in VENUE_TOPICS.items():
         batches = Batches(settings, topic, settings.batch_records_max, ledger, "venue: fetch (getmany alone)")
         for partition, records in batches:
-            room.step(partition, records, take, f"venue: {stage}", sampled=False)
+            room.step(partition, records, take, f"venue: {stage}")
     room.close()

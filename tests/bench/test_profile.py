@@ -1,23 +1,13 @@
-"""The profile: clocks that take inner stages off outer ones, samples by module, sums, and one small run of it all."""
+"""The profile: clocks that take inner stages off outer ones, sums, and one small run of it all."""
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from bench import harness, profile
-from bench.stages import HELPERS, MODULES, Ledger, Sampler, Spent, part_of
-from infra.processes import PROJECT_DIR
-
-
-def _frame(*calls: tuple[str, str]) -> Any:  # noqa: ANN401 - what stands for a frame
-    """A stack of (file, function), the innermost first."""
-    frame: Any = None
-    for path, function in reversed(calls):
-        frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=path, co_name=function), f_back=frame)
-    return frame
+from bench.stages import Ledger, Spent
 
 
 def _busy(seconds: float) -> None:
@@ -38,48 +28,6 @@ def test_an_inner_stage_is_taken_off_the_outer_one() -> None:
     assert (outer.records, inner.records) == (3, 1)
     assert 0.01 <= outer.cpu < 0.03 <= inner.cpu < 0.05
     assert outer.wall >= 0.01
-
-
-def test_a_stage_is_shared_out_by_samples() -> None:
-    """The parts come to the whole; without a sample it stays one."""
-    ledger = Ledger()
-    ledger.spent["whole"] = Spent(cpu=4.0, wall=8.0, records=10)
-    ledger.share_out("whole", {})
-    assert ledger.spent == {"whole": Spent(4.0, 8.0, 10)}
-    ledger.share_out("whole", {"a": 3, "b": 1})
-    assert ledger.spent == {"a": Spent(3.0, 6.0, 10), "b": Spent(1.0, 2.0, 10)}
-
-
-def test_samples_belong_to_the_innermost_module_of_a_stage() -> None:
-    """Helpers count for who calls them, a function may differ from its module, and what is new has its own name."""
-    take = ("/x/streams/core/person.py", "take_scans")
-    assert (
-        part_of(_frame(("/x/streams/core/packed.py", "find"), ("/x/streams/core/held_scans.py", "find"), take))
-        == "dedupe"
-    )
-    assert part_of(_frame(("/x/streams/core/held_scans.py", "add"), take)) == "scans held, packed"
-    assert part_of(_frame(("/lib/struct.py", "pack"), ("/x/streams/core/wire.py", "visit"), take)) == "encode"
-    assert part_of(_frame(("/x/streams/shell/store.py", "get_many"), take)) == "store, reads"
-    assert part_of(_frame(("/x/streams/core/novel.py", "f"), take)) == "core: novel"
-    assert part_of(_frame(("/x/tests/core/person.py", "f"))) == "in between"
-    assert part_of(None) == "in between"
-
-
-def test_modules_that_are_named_are_there() -> None:
-    """A module that was renamed would show under its new name; so its old one goes from the list."""
-    there = {path.stem for room in ("core", "shell") for path in (PROJECT_DIR / "streams" / room).glob("*.py")}
-    assert MODULES.keys() | HELPERS <= there
-
-
-def test_the_sampler_sees_what_is_at_work() -> None:
-    """About a thousand looks a second, and none once it is off."""
-    sampler = Sampler()
-    with sampler.on():
-        _busy(0.1)
-    seen = sampler.seen.total()
-    assert 10 <= seen <= 2000
-    _busy(0.02)
-    assert sampler.seen.total() == seen
 
 
 def test_sums_are_of_rooms_and_of_the_whole_with_each_database() -> None:
@@ -120,7 +68,16 @@ def test_every_stage_is_measured_on_the_real_parts(
     monkeypatch.setattr(harness, "RESULTS_DIR", tmp_path)
     assert profile.main(["--scans", "3000", "--partitions", "2", "--backends", "embedded"]) == 0
     found = cast("dict[str, Any]", harness.load("profile"))
-    parts = ("decode", "store, reads", "counts", "visits", "encode", "produce", "commit", "store, write")
+    parts = (
+        "decode",
+        "store, reads",
+        "dedupe, enrich, encode",
+        "visits",
+        "counts",
+        "produce",
+        "commit",
+        "store, write",
+    )
     wanted = {profile.FETCH, *(f"person: {part}" for part in parts), "venue: proximity, visits", "sink: columns"}
     assert wanted | {"sink: insert, embedded"} <= found["stages"].keys()
     assert found["stages"]["person: decode"]["records"] == 3000
