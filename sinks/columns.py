@@ -23,7 +23,7 @@ from sinks.shapes import Group, OddValueError, groups
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
 from streams.core.decode import BadEvent, decode_venues
 from streams.core.inbound import AreaList
-from streams.core.times import LocalClock, parse_ms
+from streams.core.times import LocalClock, own_ms
 
 _FAMILY: Final = "family"
 _QUARTER_MS: Final = 900_000
@@ -243,7 +243,7 @@ def _values(column: Column, values: list[Any]) -> ColumnValues:
     if column.type is ColumnType.DAY:
         return np.array([_DAYS[value] for value in values], np.uint32)
     if column.type is ColumnType.OPTIONAL_TIME:
-        return [None if value is None else parse_ms(value) for value in values]
+        return [None if value is None else own_ms(value) for value in values]
     return values
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,6 +101,14 @@ def test_local_days_are_the_calendar_s(times: list[int], name: str) -> None:
 def test_times_are_read_back(times: list[int]) -> None:
     """Times as the pipeline writes them become the milliseconds they came from."""
     assert times_ms([format_ms(time) for time in times]).tolist() == times
+
+
+def test_a_period_may_reach_beyond_the_years_that_may_be_written() -> None:
+    """The last evening of 2099 in a zone behind UTC is 2100 there; the first morning of 1970 in Việt Nam is 1969."""
+    event = data.case_state("C", isolated_at="2100-01-01T06:59:59.000Z", infectious_from="1969-12-31T17:00:00.000Z")
+    [(_, columns)] = decoder_of("case-states", load_areas(), ZONE)(records(msgspec.json.encode(event)))
+    assert list(columns["isolated_at"]) == [4_102_469_999_000]
+    assert list(columns["infectious_from"]) == [-25_200_000]
 
 
 def test_sink_topics() -> None:
