@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streams.core import held_scans, keys, person
 from streams.core.decode import decode_venue
 from streams.core.inbound import VenueIn
+from streams.core.partition import partition_of
 from streams.core.room import RoomPartition
 from streams.core.step import Record, Step
 from streams.core.times import format_ms
@@ -185,6 +186,22 @@ def test_both_forms_do_the_same_with_one_persons_scans(
         one, other = (_step(pipeline, pipeline.rooms[0], records, form) for form in ("compiled", "plain"))
         assert _decided(one) == _decided(other)
         pipeline.person_states[0].apply(one)
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3, 12])
+def test_both_forms_send_on_what_is_on_another_partition(partitions: int) -> None:
+    """Of many persons' scans on one partition, both keep those whose home it is, and send the others there."""
+    pipeline = _registered()
+    room = RoomPartition(0, partitions, "checkin.", 200 * 366 * DAY_MS, CLOCK, RULESETS)
+    records = []
+    for number in range(200):
+        person_id = f"{number:032x}"
+        records.append(Record(number, NOW_MS, person_id.encode(), _plainly(SCAN | {"person_id": person_id})))
+    one, other = (_step(pipeline, room, records, form) for form in ("compiled", "plain"))
+    assert _decided(one) == _decided(other)
+    homes = [partition_of(record.key or b"", partitions) for record in records]
+    assert one.counts.get("accepted") == homes.count(0)
+    assert one.counts.get("forwarded", 0) == len(records) - homes.count(0)
 
 
 def test_nothing_ordinary_is_left_to_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
