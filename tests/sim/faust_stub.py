@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from streams.shell.fetching import Chunk
+from streams.shell.fetching import CHUNK_RECORDS_MAX, Chunk
 from streams.shell.transport import BatchConsumer, BatchConsumerThread, Run
 from tests.sim.groups import Group, Place
 from tests.sim.kafka import Broker
@@ -224,7 +224,10 @@ class App:
     async def _fetch(self) -> None:
         consumer = self.consumer._thread
         while True:
-            runs = await consumer._fetch_records(self._fetching, self._fetching.assigned)
+            records_max = self._world.rng.choice(
+                (CHUNK_RECORDS_MAX, 4 * CHUNK_RECORDS_MAX)
+            )  # one chunk, or all there is
+            runs = await consumer._fetch_records(self._fetching, self._fetching.assigned, max_records=records_max)
             for of_partition in runs.values():
                 for run in of_partition:
                     if not self._options.loses():
