@@ -6,8 +6,6 @@ embedded database. Where both are the same address, there is one.
 """
 
 import argparse
-import contextlib
-import ctypes
 import gc
 import json
 import signal
@@ -30,6 +28,7 @@ from sinks.tables import SINK_TOPICS
 from truyvet import logs
 from truyvet.config import Settings, load_settings
 from truyvet.disk import DiskWatch
+from truyvet.heap import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, set_heap
 from truyvet.http import HttpService
 
 OWNED_SECONDS_MAX = 10.0
@@ -39,8 +38,6 @@ _SHAPE_CHARACTERS_MAX = 500
 """How much of a query is logged; the tables it reads stand beside it."""
 
 _GC_THRESHOLDS: Final = (200_000, 20, 50)
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
 _KEPT_BYTES: Final = 64 * 1024 * 1024
 """How much freed memory glibc keeps; blocks of up to half of it are taken from there."""
 
@@ -86,10 +83,7 @@ def keep_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES // 2)
+    set_heap({M_TRIM_THRESHOLD: _KEPT_BYTES, M_MMAP_THRESHOLD: _KEPT_BYTES // 2})
 
 
 class _Sink:

@@ -106,11 +106,6 @@ def ward_hour(ward: bytes, hour_ms: int) -> bytes:
     return b"m" + time_key(hour_ms) + ward
 
 
-def venue_day(venue: bytes, day: bytes) -> bytes:
-    """Key of a venue's hours within one local day."""
-    return b"h" + day + venue
-
-
 def area_day(day: bytes, level: bytes, code: bytes) -> bytes:
     """Key of an area_day cell."""
     return b"a" + day + level[:1] + code

@@ -3,9 +3,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 cdef class Places:
     cdef readonly object clock
+    cdef dict steady
     cdef int64_t last_bucket
     cdef int64_t last_offset
-    cdef dict offsets
     cdef int64_t offset(self, int64_t ms) except? -1
     cdef int64_t day(self, int64_t ms) except? -1
 

@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy
 
+from streams.core import times
 from streams.core.raw cimport (
     DAY_MS,
     HOUR_MS,
@@ -28,19 +29,20 @@ cdef enum:
     AREA_BYTES = 10
     WARD_BYTES = 5
     ENTRY_BYTES = 20
-    BUCKET_MS = 900_000
     LEVELS = 4
     AREAS_MAX = 255  # past it an area is marked again with each step: the venue room knows it already
     OUT_BYTES = 1024
     BY_KEY = -1
 
+cdef int64_t BUCKET_MS = times.BUCKET_MS
+
 
 cdef class Places:
-    """Local minutes, hours and days of a ``LocalClock``, with its offsets at hand."""
+    """Local minutes, hours and days of a ``LocalClock``, with its last offset at hand."""
 
     def __init__(self, clock):
         self.clock = clock
-        self.offsets = {}
+        self.steady = clock.steady_ms
         self.last_bucket = -(1 << 62)
         self.last_offset = 0
 
@@ -49,15 +51,12 @@ cdef class Places:
         cdef int64_t bucket = floor_to(ms, BUCKET_MS)
         if bucket == self.last_bucket:
             return self.last_offset
-        known = self.offsets.get(bucket)
-        if known is None:
-            first = self.clock.offset_ms(bucket)
-            if first != self.clock.offset_ms(bucket + BUCKET_MS - 1):
-                return self.clock.offset_ms(ms)  # it changes within this quarter of an hour
-            if len(self.offsets) >= 10_000:
-                self.offsets.clear()
-            self.offsets[bucket] = known = first
-        self.last_bucket, self.last_offset = bucket, known
+        steady = self.steady.get(bucket // BUCKET_MS)
+        if steady is None:
+            steady = self.clock.steady_offset_ms(ms)
+            if steady is None:
+                return self.clock.offset_ms(ms)
+        self.last_bucket, self.last_offset = bucket, steady
         return self.last_offset
 
     cdef int64_t day(self, int64_t ms) except? -1:

@@ -25,7 +25,8 @@ _FIRST_MS: Final = -62_135_596_800_000 + DAY_MS
 """0001-01-02: a day of room, so that a zone's offset never leaves the calendar."""
 _LAST_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
-_BUCKET_MS: Final = 15 * MINUTE_MS
+BUCKET_MS: Final = 15 * MINUTE_MS
+"""For as long a zone's offset is looked up at once."""
 _MEMO_ENTRIES_MAX: Final = 65_536
 """A hostile stream of ever new texts must not grow the memos without bound."""
 
@@ -192,26 +193,32 @@ class LocalClock:
     the history of the zones) is never remembered.
     """
 
-    __slots__ = ("_days", "_offsets", "_places", "_zone")
+    __slots__ = ("_days", "_places", "_zone", "steady_ms")
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
-        self._offsets: dict[int, int] = {}
+        self.steady_ms: dict[int, int] = {}
+        """Offsets that stay for a whole quarter of an hour, by its number, as far as they were asked for."""
         self._days: dict[int, str] = {}
         self._places: dict[int, tuple[int, int, bytes]] = {}
 
     def offset_ms(self, ms: int) -> int:
         """Milliseconds that local time is ahead of UTC at this instant."""
-        bucket = ms // _BUCKET_MS
-        known = self._offsets.get(bucket)
+        steady = self.steady_offset_ms(ms)
+        return self._exact_offset_ms(ms) if steady is None else steady
+
+    def steady_offset_ms(self, ms: int) -> int | None:
+        """The same, where it stays so for the whole quarter of an hour of this instant; else None."""
+        bucket = ms // BUCKET_MS
+        known = self.steady_ms.get(bucket)
         if known is not None:
             return known
-        first = self._exact_offset_ms(bucket * _BUCKET_MS)
-        if first != self._exact_offset_ms((bucket + 1) * _BUCKET_MS - 1):
-            return self._exact_offset_ms(ms)
-        if len(self._offsets) >= _MEMO_ENTRIES_MAX:
-            self._offsets.clear()
-        self._offsets[bucket] = first
+        first = self._exact_offset_ms(bucket * BUCKET_MS)
+        if first != self._exact_offset_ms((bucket + 1) * BUCKET_MS - 1):
+            return None
+        if len(self.steady_ms) >= _MEMO_ENTRIES_MAX:
+            self.steady_ms.clear()
+        self.steady_ms[bucket] = first
         return first
 
     def day_text(self, ms: int) -> str:

@@ -2,6 +2,8 @@
 
 Every text in them is an id, a code or a fixed word, made of characters that JSON writes as they are; so a
 template serves, and it is several times as fast as an encoder. Only rejects carry free text and use one.
+
+``tally.pyx`` writes the cells by minute and hour and the marks, ``in_order.pyx`` what is written here most.
 """
 
 import base64
@@ -21,14 +23,6 @@ _ENRICHED: Final = (
     b'"lat":%b,"lon":%b,"status":"active","revision":%d}'
 )
 _ERASED_SCAN: Final = b'{"scan_id":"%b","person_id":"%b","occurred_at":"%b","status":"erased","revision":%d}'
-_WARD_MINUTE: Final = (
-    b'{"family":"ward_minute","minute":"%b","ward_code":"%b","part":"%b",'
-    b'"scans":%d,"ins":%d,"outs":%d,"passes":%d,"revision":%d}'
-)
-_VENUE_HOUR: Final = (
-    b'{"family":"venue_hour","hour":"%b","venue_id":"%b","part":"%b",'
-    b'"scans":%d,"ins":%d,"outs":%d,"passes":%d,"revision":%d}'
-)
 _AREA_DAY: Final = (
     b'{"family":"area_day","day":"%b","level":"%b","code":"%b","part":"%b",'
     b'"scans":%d,"persons":%d,"active_venues":%d,"revision":%d}'
@@ -39,7 +33,6 @@ _VISIT: Final = (
     b'"province_code":"%b","district_code":"%b","ward_code":"%b","status":"active","revision":%d}'
 )
 _RETRACTED_VISIT: Final = b'{"visit_id":"%b","first_scan_at":"%b","status":"retracted","revision":%d}'
-_VENUE_MARK: Final = b'{"venue_id":"%b","day":"%b","ward_code":"%b","district_code":"%b","province_code":"%b"}'
 
 PAYLOAD_BYTES_MAX = 2 * 1024 * 1024
 """A longer payload is kept up to here, and the detail says so: a reject must itself fit a record."""
@@ -75,28 +68,6 @@ def enriched(
 def erased_scan(scan_id: bytes, person: bytes, occurred_ms: int, revision: int) -> bytes:
     """An accepted scan that its person's erasure takes back."""
     return _ERASED_SCAN % (scan_id, person, format_bytes(occurred_ms), revision)
-
-
-def ward_minute(
-    minute_ms: int, ward: bytes, part: bytes, counts: tuple[int, int, int], revision: int
-) -> tuple[bytes, bytes]:
-    """(key, value) of a ward_minute cell; ``counts`` are ins, outs, passes."""
-    minute = format_bytes(minute_ms)
-    return (
-        b"ward_minute|%b|%b|%b" % (minute, ward, part),
-        _WARD_MINUTE % (minute, ward, part, sum(counts), *counts, revision),
-    )
-
-
-def venue_hour(
-    hour_ms: int, venue_id: bytes, part: bytes, counts: tuple[int, int, int], revision: int
-) -> tuple[bytes, bytes]:
-    """(key, value) of a venue_hour cell; ``counts`` are ins, outs, passes."""
-    hour = format_bytes(hour_ms)
-    return (
-        b"venue_hour|%b|%b|%b" % (hour, venue_id, part),
-        _VENUE_HOUR % (hour, venue_id, part, sum(counts), *counts, revision),
-    )
 
 
 def area_day(
@@ -144,11 +115,6 @@ def visit(person: bytes, identity: bytes, stay: Visit, revision: int) -> bytes:
 def retracted_visit(identity: bytes, stay: Visit, revision: int) -> bytes:
     """The value of a visits record that takes the visit back."""
     return _RETRACTED_VISIT % (identity, format_bytes(stay.scan_ms), revision)
-
-
-def venue_mark(venue_id: bytes, day: bytes, area: bytes) -> bytes:
-    """The value of a venue-marks record: the venue had an accepted scan in that area on that day."""
-    return _VENUE_MARK % (venue_id, day, area[0:5], area[5:8], area[8:10])
 
 
 class Reject(msgspec.Struct):

@@ -6,8 +6,6 @@ under way and leave.
 
 import argparse
 import asyncio
-import contextlib
-import ctypes
 import fcntl
 import gc
 import logging
@@ -35,11 +33,11 @@ from streams.shell.transport import Run
 from truyvet import logs
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.disk import DiskWatch
+from truyvet.heap import M_ARENA_MAX, set_heap
 from truyvet.http import HttpService
 
 _SLOTS_MAX = 256
 _STUCK_SECONDS = 60.0
-_M_ARENA_MAX = -8
 _SWITCH_SECONDS = 0.02
 """How long a thread computes before another may: commit threads do not mind, and switching costs."""
 _GC_THRESHOLD = 2_000_000
@@ -279,12 +277,6 @@ def _tune() -> None:
     gc.set_threshold(_GC_THRESHOLD)
 
 
-def _share_heap() -> None:
-    """Lets glibc's threads share two heaps: with one each, a hundred threads keep what they once used."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 2)
-
-
 def claim_directory(settings: Settings) -> Path:
     """A folder for this worker alone, held by a lock that dies with the process.
 
@@ -318,7 +310,8 @@ def run(_: argparse.Namespace) -> int:
     logs.configure(settings)
     logging.getLogger("faust").setLevel(logging.WARNING)
     directory = claim_directory(settings)
-    _share_heap()
+    # With a heap each, a hundred threads keep what they once used.
+    set_heap({M_ARENA_MAX: 2})
     _tune()
     status = asyncio.run(Worker(settings, directory).run())
     # Threads of libraries that never end must not hold the process.

@@ -128,5 +128,5 @@ def test_memos_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert parse_ms(text) == ms
         assert parse_ms(f"{text[:19]}+00:{number % 60:02d}") == ms // 1000 * 1000 - number % 60 * 60_000
         assert clock.day_text(ms) == (EPOCH + (ms + 25_200_000) * MS).date().isoformat()
-    memos: list[Sized] = [times.MINUTES, times.RESTS, times._MINUTE_TEXTS, clock._days, clock._offsets]
+    memos: list[Sized] = [times.MINUTES, times.RESTS, times._MINUTE_TEXTS, clock._days, clock.steady_ms]
     assert max(len(memo) for memo in memos) <= 10

@@ -16,7 +16,10 @@ from sinks.records import Records
 from sinks.shapes import groups
 from sinks.tables import TABLES
 from streams.core import wire
+from streams.core.step import Message
+from streams.core.tally import Places, Tally
 from streams.core.times import LocalClock
+from tests.core.pipeline import MemoryState
 from tests.sinks import data
 from tests.sinks.test_backends import ZONE, FakeRecord
 
@@ -69,13 +72,23 @@ def test_records_come_to_the_same(topic: str) -> None:
     both(topic, values)
 
 
+def counted() -> list[bytes]:
+    """The cells by minute and by hour of one scan."""
+    tally = Tally(Places(LocalClock(ZONE)))
+    tally.add(b"V", b"0026200701", TIME_MS, 1, frozenset())
+    emitted: list[Message] = []
+    state = MemoryState()
+    tally.ward_minutes(state, {}, emitted, b"person-0", 3)
+    tally.venue_hours(state, {}, emitted, [], b"person-0", 3)
+    return [value for _, value, _, _ in emitted if value is not None]
+
+
 @pytest.mark.parametrize(
     ("tag", "value"),
     [
         (None, wire.enriched((b"S1", PERSON, b"V", b"C"), b"in", TIME_MS, b"pc_covid", VENUE, 3)),
         (None, wire.erased_scan(b"S1", PERSON, TIME_MS, 3)),
-        ("family", wire.ward_minute(TIME_MS, b"00262", b"person-0", (1, 0, 0), 3)[1]),
-        ("family", wire.venue_hour(TIME_MS, b"V", b"person-0", (1, 0, 0), 3)[1]),
+        *[("family", value) for value in counted()],
         ("family", wire.area_day(b"2021-10-14", b"nation", b"VN", b"person-0", (1, 1, 0), 3)[1]),
     ],
 )
