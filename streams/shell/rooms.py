@@ -294,7 +294,7 @@ class Rooms:
 
     async def _expire(self, runner: Runner) -> None:
         try:
-            await runner.expire(lambda: self._at_end(runner))
+            await runner.expire(lambda: self._at_end(runner), lambda: self._all_read(runner))
         finally:
             self._expiring.discard(runner)
 
@@ -302,11 +302,18 @@ class Rooms:
         """Records of an input that are there and not settled; None as long as the broker has not said where it ends."""
         tp = TP(self._settings.topic(topic), runner.room.partition)
         end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
-        return None if end is None else max(0, end - self._read_to(tp, runner.committed.get(topic, 0)))
+        return None if end is None else max(0, end - self._consumer.read_to(tp, runner.committed.get(topic, 0)))
 
     def _at_end(self, runner: Runner) -> bool:
         """Whether all inputs of a room are read to their end."""
         return all(self._lag(runner, topic) == 0 for topic in TOPICS[runner.name])
+
+    async def _all_read(self, runner: Runner) -> bool:
+        """Whether all inputs of a room are read to where they end now; False if the broker does not say."""
+        inputs = {topic: TP(self._settings.topic(topic), runner.room.partition) for topic in TOPICS[runner.name]}
+        ends = await self._consumer.ends(*inputs.values())
+        read_to = {tp: self._consumer.read_to(tp, runner.committed.get(topic, 0)) for topic, tp in inputs.items()}
+        return ends is not None and all(read_to[tp] >= ends[tp] for tp in ends)
 
     def _spawn(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)
@@ -327,21 +334,16 @@ class Rooms:
         for (_, partition), runner in list(self._runners.items()):
             committed = dict(runner.committed)
             following = {
-                self._settings.topic(topic): self._read_to(TP(self._settings.topic(topic), partition), offset)
+                self._settings.topic(topic): self._consumer.read_to(TP(self._settings.topic(topic), partition), offset)
                 for topic, offset in committed.items()
             }
-            register = {str(p): o for p, o in runner.register_read.items()}
-            expired = format_ms(runner.expired_ms) if runner.expired_ms else None
             rooms[runner.part] = {
                 "next": following,
-                "register": register,
-                "expired": expired,
+                "register": {str(p): o for p, o in runner.register_read.items()},
+                "expired": format_ms(runner.expired_ms) if runner.expired_ms else None,
                 "step": runner.committed_step,
             }
         return {"generation": self.generation, "rooms": rooms, "backlog": self._behind}
-
-    def _read_to(self, tp: TP, offset: int) -> int:
-        return self._consumer.read_to(tp, offset)
 
     @property
     def behind(self) -> str:
@@ -358,7 +360,9 @@ class Rooms:
                 lag = self._lag(runner, topic)
                 lags.append(lag)
                 LAG_RECORDS.labels(topic, str(partition)).set(lag or 0)
-                following = self._read_to(TP(self._settings.topic(topic), partition), runner.committed.get(topic, 0))
+                following = self._consumer.read_to(
+                    TP(self._settings.topic(topic), partition), runner.committed.get(topic, 0)
+                )
                 settled[runner.name] += following
                 ends[runner.name] += following + (lag or 0)
                 # Of an input that was read to its end, the last record says nothing about those that come next.

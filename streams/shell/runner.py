@@ -11,7 +11,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -298,10 +298,17 @@ class Runner:
         """Whether a further day, or the rest of one that was begun, may go once all inputs are read to their end."""
         return self._sweep is not None or expiry.cutoffs(self._believed_ms, self.room).scans_ms > self.expired_ms
 
-    async def expire(self, at_end: Callable[[], bool]) -> None:
-        """Lets go of what has become too old, portion by portion, as long as ``at_end`` says that no input waits."""
+    async def expire(self, at_end: Callable[[], bool], all_read: Callable[[], Awaitable[bool]]) -> None:
+        """Lets go of what has become too old, portion by portion, as long as ``at_end`` says that no input waits.
+
+        What one input has brought may be news of days, while what was last heard of another's end is as old as that. So
+        ``all_read`` is asked once before the first portion: it must ask the broker itself.
+        """
         if self._sweep is None:
-            self._sweep = (self._believed_ms, b"")
+            newest_ms = self._believed_ms
+            if not await all_read():
+                return
+            self._sweep = (newest_ms, b"")
         newest_ms, after = self._sweep
         following: bytes | None = after
         while following is not None:

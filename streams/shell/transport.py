@@ -240,6 +240,15 @@ class BatchConsumer(driver.Consumer):
             self._acked_index[tp].clear()
         return epochs
 
+    async def ends(self, *partitions: TP) -> Mapping[TP, int] | None:
+        """Where these partitions end now, asked of the broker; None if it does not answer."""
+        try:
+            return await self.highwaters(*partitions)
+        except KafkaError as error:
+            BROKER_ERRORS.inc()
+            log.info("the broker does not say where inputs end", error=type(error).__name__)
+            return None
+
     async def claim(self, topics: Collection[str]) -> None:
         """Has the group assign anew where its assignment knows nothing of some of ``topics``; else returns at once.
 

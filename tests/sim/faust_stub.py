@@ -12,7 +12,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaTimeoutError
 from faust.types import TP
 
 from streams.shell.fetching import CHUNK_RECORDS_MAX, Chunk
@@ -22,6 +22,8 @@ from tests.sim.kafka import Broker
 from tests.sim.world import World
 
 _BUFFERED_RUNS_MAX = 2
+_LATE_SHARE = 0.01
+_LATE_SECONDS_MAX = 4.0
 
 
 class _Position(NamedTuple):
@@ -49,6 +51,8 @@ class Fetching:
         self._broker = broker
         self._fetch_max = fetch_max
         self._closed = False
+        self._late: dict[TP, float] = {}
+        """Until when nothing comes of a partition: brokers are several, and one of them may be slow or away."""
         self._max_poll_records = fetch_max
         self._fetcher = SimpleNamespace(
             _closed=False,
@@ -99,7 +103,12 @@ class Fetching:
             return {}
         rng = self._world.rng
         fetched = {}
+        now = self._world.now
         for tp in sorted(self.assigned, key=lambda _: rng.random()):
+            if rng.random() < _LATE_SHARE:
+                self._late[tp] = now + rng.uniform(0.0, _LATE_SECONDS_MAX)
+            if self._late.get(tp, now) > now:
+                continue
             position = self._positions[tp]
             self.ends[tp] = self._broker.end(tp.topic, tp.partition)
             records, following = self._broker.fetch(tp.topic, tp.partition, position, self._fetch_max)
@@ -148,6 +157,12 @@ class _Consumer(BatchConsumer):
 
     def highwater(self, tp: TP) -> int:
         return self._fetching.ends.get(tp)  # type: ignore[return-value] # aiokafka's too, until it has fetched
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        self._world.step("ends asked")
+        if not self._broker.available:
+            raise KafkaTimeoutError
+        return {tp: self._broker.end(tp.topic, tp.partition) for tp in partitions}
 
     async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
         while not self._broker.available:  # noqa: ASYNC110 - the broker is outside of the loop

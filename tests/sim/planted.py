@@ -285,6 +285,12 @@ BUGS: Final[dict[str, Edit]] = {
         "all(self._lag(runner, topic) == 0 for topic in TOPICS[runner.name])",
         "True",
     ),
+    "expiry by where an input was last heard to end": Edit(
+        "streams.shell.runner",
+        "Runner.expire",
+        "if not await all_read():",
+        "if False:",
+    ),
     "a first-today mark not undone": Edit(
         "streams.core.held_scans",
         "HeldScans._drop_keys",
