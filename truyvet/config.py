@@ -67,8 +67,8 @@ class Settings(BaseModel):
     """Folder of a worker's stores; never shared by two workers. The local stack gives each its own."""
     worker_id: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,64}$")
     """Static membership in the consumer group; empty: a dynamic member. Never the same twice at once."""
-    batch_records_max: int = Field(10_000, ge=1, le=100_000)
-    """Most records of one step, which is one transaction."""
+    batch_records_max: int = Field(40_000, ge=1, le=100_000)
+    """Most records that are fetched at once; what is of one partition becomes one step, which is one transaction."""
     session_timeout_ms: int = Field(6_000, ge=1_000, le=300_000)
     """How long a silent worker keeps its partitions, in milliseconds."""
 

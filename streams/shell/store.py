@@ -38,6 +38,10 @@ _FLUSH_SECONDS: Final = 60.0
 
 _LOCAL: Final = b"~local"
 _WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+_LEVEL_0_FILES: Final = 8
+"""So many memtables are compacted at once: a timeline that grew in each of them is then written once."""
+_LEVELS: Final = [DBCompressionType.none()] * 2 + [DBCompressionType.lz4()] * 5
+"""The upper two are written over and over, and hold little; LZ4 took half of what compaction cost."""
 _MEMTABLE_BLOOM_SHARE: Final = 0.01
 """Of a memtable: 25 bits a key. A tenth of it would be flushed that much sooner, and compacted more."""
 _CACHE_BYTES: Final = 192 * 1024 * 1024
@@ -61,7 +65,8 @@ def _options() -> Options:
     # Half of what is asked for is new and nowhere: each memtable says so without being searched.
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(_MEMTABLE_BLOOM_SHARE)
-    options.set_compression_type(DBCompressionType.lz4())
+    options.set_compression_per_level(_LEVELS)
+    options.set_level_zero_file_num_compaction_trigger(_LEVEL_0_FILES)
     options.set_keep_log_file_num(1)
     options.set_max_background_jobs(1)
     blocks = BlockBasedOptions()
