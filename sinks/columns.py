@@ -30,7 +30,7 @@ _FAMILY: Final = "family"
 _QUARTER_MS: Final = 900_000
 _QUARTERS_MAX: Final = 10_000
 """A hundred days: further apart, times are sorted to find which quarters there are."""
-_CUT_MIN: Final = 64
+_CUT_MIN: Final = 8
 """Fewer records are read faster as JSON than room is made for each field."""
 _UTC_MS: Final = pa.timestamp("ms", tz="UTC")
 # Dates of day columns repeat without end; this many are kept.
