@@ -198,7 +198,7 @@ cdef class Cutter:
         """The values of a field as they lie in memory, and of texts their ends; no record is taken any more.
 
         Returns:
-            Values and ends: of texts their bytes, and their offsets (int32, one more than rows); else int64 milliseconds
+            Values and ends: of texts their bytes, and their offsets (int32, one more than rows); else int64 ms
             since the epoch, uint32 yyyymmdd, uint64 or float64, and nothing.
         """
         if not 0 <= number < self.count:
