@@ -1,10 +1,10 @@
 """Records of a topic to columns of its tables, many at once.
 
-Records of one form, as nearly all are, are cut up by numpy (``sinks.shapes``); the others are read as one JSON list by
-msgspec into typed structs, made from the table registry. The topics are the pipeline's own, so a record that is none
-of ours is our own bug: it stops the sink, by topic, partition and offset, and is never skipped. The register is the
-exception: ``venues`` is an input, its bad records have rows in ``rejects`` already (the workers write them), and here
-they are passed over.
+Records of one form, as nearly all are, are cut up where they lie (``cut.pyx``, ``sinks.shapes``); the others are read
+as one JSON list by msgspec into typed structs, made from the table registry. The topics are the pipeline's own, so a
+record that is none of ours is our own bug: it stops the sink, by topic, partition and offset, and is never skipped. The
+register is the exception: ``venues`` is an input, its bad records have rows in ``rejects`` already (the workers write
+them), and here they are passed over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sinks.backends import Columns, ColumnValues
+from sinks.cut import cut
 from sinks.records import Records
-from sinks.shapes import Group, OddValueError, groups
+from sinks.shapes import KINDS, Form, Group
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
 from streams.core.decode import BadEvent, decode_venues
 from streams.core.inbound import AreaList
@@ -29,8 +30,8 @@ _FAMILY: Final = "family"
 _QUARTER_MS: Final = 900_000
 _QUARTERS_MAX: Final = 10_000
 """A hundred days: further apart, times are sorted to find which quarters there are."""
-_SHAPED_MIN: Final = 64
-"""Fewer records are read faster as JSON than by some hundred calls of numpy."""
+_CUT_MIN: Final = 8
+"""Fewer records are read faster as JSON than room is made for each field."""
 _UTC_MS: Final = pa.timestamp("ms", tz="UTC")
 # Dates of day columns repeat without end; this many are kept.
 _DAYS_KEPT_MAX: Final = 10_000
@@ -49,11 +50,6 @@ _WIRE_TYPES: Final[Mapping[ColumnType, tuple[Any, Any]]] = {
     ColumnType.NUMBER: (float, 0.0),
 }
 """What stands on the wire, and what a field that a retraction leaves out becomes."""
-
-
-_UNQUOTED: Final = frozenset({ColumnType.COUNT, ColumnType.NUMBER})
-_CUT: Final = frozenset({ColumnType.TEXT, ColumnType.LABEL, ColumnType.TIME, ColumnType.DAY, *_UNQUOTED})
-"""What is cut out of records of one form. Topics that hold anything else are read as JSON."""
 
 
 class NotOursError(Exception):
@@ -97,7 +93,7 @@ class _EventDecoder:
         shared = len(specs) > 1
         self._tag = _FAMILY if shared else None
         self._specs = {spec.name if shared else None: spec for spec in specs}
-        self._may_be_cut = all(column.type in _CUT for spec in specs for column in spec.exported)
+        self._may_be_cut = all(column.type in KINDS for spec in specs for column in spec.exported)
         self._tables = [(spec, _struct_of(spec, tagged=shared)) for spec in specs]
         union: Any = self._tables[0][1]
         for _, struct in self._tables[1:]:
@@ -107,18 +103,19 @@ class _EventDecoder:
 
     def __call__(self, records: Records) -> Tables:
         # A null value is the end of a key in a compacted log: the row stays until its day goes.
-        values = [value for value in records.values if value is not None]
         tables: Tables = []
-        if self._may_be_cut and len(values) >= _SHAPED_MIN:
-            left = np.ones(len(values), np.bool_)
-            for group in groups(values, self._tag):
-                spec = self._specs.get(group.form.family)
-                columns = None if spec is None else self._shaped(spec, group)
-                if spec is not None and columns is not None:
-                    tables.append((spec.name, columns))
-                    left[group.rows] = False
-            values = [values[row] for row in np.flatnonzero(left).tolist()]
+        if self._may_be_cut and len(records) >= _CUT_MIN:
+            found, values = cut(records.values, self._group_of)
+            tables = [(group.spec.name, self._cut_columns(group)) for group in found]
+        else:
+            values = [value for value in records.values if value is not None]
         return tables + self._read(values, records) if values else tables
+
+    def _group_of(self, record: bytes, rows_max: int) -> Group | None:
+        """What takes records of the form of this one."""
+        form = Form.of(record, self._tag)
+        spec = None if form is None else self._specs.get(form.family)
+        return None if form is None or spec is None else Group.of(form, spec, rows_max)
 
     def _read(self, values: Sequence[bytes], records: Records) -> Tables:
         """Reads values as JSON."""
@@ -143,26 +140,17 @@ class _EventDecoder:
                 columns[column.name] = _values(column, list(map(attrgetter(column.name), events)))
         return columns
 
-    def _shaped(self, spec: TableSpec, group: Group) -> Columns | None:
-        """The columns of records of one form; None if they are better read as JSON."""
-        fields = group.form.fields
-        if not spec.required <= fields.keys():
-            return None
+    def _cut_columns(self, group: Group) -> Columns:
+        """The columns of records of one form."""
         columns: dict[str, ColumnValues] = {}
-        try:
-            for column in spec.columns:
-                if column.local_day_of is not None:
-                    columns[column.name] = self._days(columns[column.local_day_of])
-                elif column.name not in fields:
-                    default = _WIRE_TYPES[column.type][1]
-                    columns[column.name] = _values(column, [default] * len(group.rows))
-                elif fields[column.name] is (column.type in _UNQUOTED):
-                    return None
-                else:
-                    columns[column.name] = _cut(column, group)
-        except (OddValueError, ValueError):
-            # A text that is no time or day, too: JSON is read in order, and says which record is none.
-            return None
+        for column in group.spec.columns:
+            if column.local_day_of is not None:
+                columns[column.name] = self._days(columns[column.local_day_of])
+                continue
+            values = group.values(column.name)
+            columns[column.name] = (
+                _values(column, [_WIRE_TYPES[column.type][1]] * group.rows) if values is None else values
+            )
         return columns
 
     def _days(self, times: ColumnValues) -> npt.NDArray[np.uint32]:
@@ -247,22 +235,9 @@ def _values(column: Column, values: list[Any]) -> ColumnValues:
     return values
 
 
-def _cut(column: Column, group: Group) -> ColumnValues:
-    if column.type is ColumnType.COUNT:
-        return group.counts(column.name)
-    if column.type is ColumnType.NUMBER:
-        return group.numbers(column.name)
-    texts = group.texts(column.name)
-    if column.type is ColumnType.TIME:
-        return times_ms(texts)
-    if column.type is ColumnType.DAY:
-        return _values(column, texts.to_pylist())
-    return texts
-
-
-def times_ms(texts: list[str] | pa.StringArray) -> npt.NDArray[np.int64]:
+def times_ms(texts: list[str]) -> npt.NDArray[np.int64]:
     """Epoch milliseconds of times as the pipeline writes them, always ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
-    array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+    array = pa.array(texts, pa.string())
     milliseconds: npt.NDArray[np.int64] = array.cast(_UTC_MS).cast(pa.int64()).to_numpy()
     return milliseconds
 

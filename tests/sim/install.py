@@ -87,7 +87,7 @@ def smaller(rng: random.Random, chunk_bytes: int) -> Names:
         (streams.core.expiry, "PORTION_KEYS", pick([2, 20, 20_000])),
         (streams.core.held_scans, "CHUNK_BYTES_MAX", chunk_bytes),
         (sinks.consuming, "_CONSUME_AT_ONCE", pick([1, 3, 500])),
-        (sinks.columns, "_SHAPED_MIN", pick([1, 64])),
+        (sinks.columns, "_CUT_MIN", pick([1, 64])),
     ]
 
 
