@@ -280,12 +280,6 @@ BUGS: Final[dict[str, Edit]] = {
         "int(time.time() * 1000)",
     ),
     "expiry before the inputs are read": Edit(
-        "streams.shell.rooms",
-        "Rooms._at_end",
-        "all(self._lag(runner, topic) == 0 for topic in TOPICS[runner.name])",
-        "True",
-    ),
-    "expiry by where an input was last heard to end": Edit(
         "streams.shell.runner",
         "Runner.expire",
         "if not await all_read():",
