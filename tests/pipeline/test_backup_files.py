@@ -1,6 +1,7 @@
 """A backup's files and a log's offsets: what is copied comes back the same, gaps included; what is damaged is said."""
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ TELL = Teller("test", 3600.0)
 Log = dict[tuple[str, int], list[Record]]
 
 
-def everything(settings: Settings) -> Log:
+def everything(settings: Settings, attempts: int = 10) -> Log:
     """Every committed record of every topic."""
     ends = {place: end for place, end in Broker(settings).ends(NAMES).items() if end}
     log: Log = {(name, p): [] for name in NAMES for p in range(settings.partitions)}
@@ -36,9 +37,15 @@ def everything(settings: Settings) -> Log:
             error, offset = message.error(), message.offset() or 0
             if error is None:
                 log[place].append(record_of(message, offset))
-            else:
-                assert error.code() == KafkaError._PARTITION_EOF
+            elif error.code() == KafkaError._PARTITION_EOF:
                 ends.pop(place, None)
+            else:
+                # Of a topic that was just made anew the broker may still say that its first offset is not there.
+                assert error.code() == KafkaError._AUTO_OFFSET_RESET, error
+                assert attempts > 1, error
+                consumer.close()
+                time.sleep(1.0)
+                return everything(settings, attempts - 1)
     consumer.close()
     return log
 
