@@ -87,7 +87,7 @@ is_debian_12() { [ "$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${VERSION_I
 
 is_python() { "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
-# What is compiled (*.pyx in streams/core and sinks) needs the compiler that this Python was made with, and its headers.
+# What is compiled (*.pyx in streams and sinks) needs the compiler that this Python was made with, and its headers.
 can_compile() {
   local python
   python=$(find_python) && "$python" - <<'CODE'
@@ -167,7 +167,7 @@ need_venv() {
 # lies beside its source.
 need_project() {
   local hash
-  hash=$( (cat "$project/pyproject.toml" "$project"/streams/core/*.p[yx][xd] "$project"/sinks/*.pyx && printf '%s' "$project") |
+  hash=$( (cat "$project/pyproject.toml" "$project"/streams/*/*.p[yx][xd] "$project"/sinks/*.pyx && printf '%s' "$project") |
     sha256sum | cut -d ' ' -f 1)
   if [ "$(cat "$venv/stamp-project" 2>/dev/null || true)" = "$hash" ]; then return; fi
   step "the project itself" "${pip_install[@]}" --no-deps --no-build-isolation -e "$project"
@@ -306,7 +306,7 @@ lock() {
 clean() {
   if [ -x "$venv/bin/truyvet" ] && [ -d "$runtime/up" ]; then "$venv/bin/truyvet" down; fi
   rm -rf "$venv" "$runtime" build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-  rm -f {streams/core,sinks}/*.{c,so}
+  rm -f {streams/core,streams/shell,sinks}/*.{c,so}
   find . -name __pycache__ -type d -prune -exec rm -rf {} +
 }
 

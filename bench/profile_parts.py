@@ -12,8 +12,9 @@ from streams.core import cells, person
 from streams.core.decode import decode_scans
 from streams.core.directory import Directory
 from streams.core.in_order import InOrder
+from streams.core.records import Records
 from streams.core.room import RoomPartition
-from streams.core.step import InRecord, StateReader, Step
+from streams.core.step import StateReader, Step
 from streams.core.tally import Tally
 from streams.shell.store import Store
 
@@ -30,7 +31,7 @@ def _timed_in_order(ledger: Ledger) -> type[InOrder]:
     numbers = itertools.count()
 
     class TimedInOrder(InOrder):
-        def __init__(self, records: Sequence[InRecord], room: RoomPartition, expired_ms: int) -> None:
+        def __init__(self, records: Records, room: RoomPartition, expired_ms: int) -> None:
             self._without = InOrder(records, dataclasses.replace(room, counts_only=True), expired_ms)
             with ledger.stage(DECODE, len(records)):
                 super().__init__(records, room, expired_ms)

@@ -16,7 +16,6 @@ from typing import Any, Final
 from unittest import mock
 
 import aiokafka
-import confluent_kafka
 
 from bench.filling import directory_of, room_of
 from bench.floors import Floors
@@ -29,7 +28,7 @@ from streams.core import person, proximity, venue
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, Step
-from streams.shell import transaction, worker
+from streams.shell import requests, transaction, worker
 from streams.shell.store import Store
 from truyvet.config import Settings
 from truyvet.members import Kind
@@ -134,14 +133,22 @@ class Batches:
 
 @contextmanager
 def timed_commits(ledger: Ledger, stage: str) -> Iterator[None]:
-    """Charges ``commit_transaction`` to a stage of its own, for producers made inside; what is left is producing."""
+    """Charges what is asked of the broker to a stage of its own, for producers made inside; what is left is packing."""
 
-    class Timed(confluent_kafka.Producer):
-        def commit_transaction(self, *arguments: Any) -> None:  # noqa: ANN401 - handed on
+    class Timed(requests.Requests):
+        def add_partitions(self, *arguments: Any) -> int:  # noqa: ANN401 - handed on
+            with ledger.stage(stage):
+                return super().add_partitions(*arguments)
+
+        def produce(self, *arguments: Any) -> dict[requests.Place, int]:  # noqa: ANN401 - same
+            with ledger.stage(stage):
+                return super().produce(*arguments)
+
+        def commit_transaction(self, *arguments: Any) -> int:  # noqa: ANN401 - same
             with ledger.stage(stage, 1):
-                super().commit_transaction(*arguments)
+                return super().commit_transaction(*arguments)
 
-    with mock.patch.object(transaction, "Producer", Timed):
+    with mock.patch.object(transaction, "Requests", Timed):
         yield
 
 
@@ -190,9 +197,10 @@ class RoomProfile:
         self._floors.written(name, step)
 
     def close(self) -> None:
-        """Gives the stores back."""
-        for store in self._stores:
+        """Gives stores and connections back."""
+        for store, producer in zip(self._stores, self._producers, strict=True):
             store.close()
+            producer.close()
 
 
 def person_room(settings: Settings, directory: Path, shape: Shape, ledger: Ledger, floors: Floors) -> None:

@@ -5,10 +5,11 @@ default here. A wrong value is one sentence that names the setting, and exit sta
 """
 
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -152,6 +153,27 @@ class Settings(BaseModel):
             }
         if self.ssl_ca_file:
             options["ssl.ca.location"] = self.ssl_ca_file
+        return options
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What clients in Python check the broker's certificate with; None where the connection is not encrypted."""
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        return ssl.create_default_context(cafile=self.ssl_ca_file or None)
+
+    def aiokafka(self) -> dict[str, Any]:
+        """The connection options of every client of aiokafka but Faust's own, which has other names for them."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.brokers,
+            "security_protocol": self.security_protocol,
+            "ssl_context": self.ssl_context(),
+        }
+        if self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
         return options
 
     def environment(self) -> dict[str, str]:

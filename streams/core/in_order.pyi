@@ -1,9 +1,10 @@
 # Types of in_order.pyx.
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from streams.core.directory import Directory
+from streams.core.records import Records
 from streams.core.room import RoomPartition
-from streams.core.step import InRecord, StateReader, Step
+from streams.core.step import StateReader, Step
 from streams.core.tally import Places, Tally
 from streams.core.times import LocalClock
 
@@ -11,6 +12,6 @@ def places_of(clock: LocalClock) -> Places: ...
 
 class InOrder:
     unread: list[int]
-    def __init__(self, records: Sequence[InRecord], room: RoomPartition, expired_ms: int) -> None: ...
+    def __init__(self, records: Records, room: RoomPartition, expired_ms: int) -> None: ...
     def leave(self, persons: Iterable[bytes]) -> None: ...
     def take(self, step: Step, state: StateReader, venues: Directory, tally: Tally) -> tuple[int, int, list[int]]: ...

@@ -10,19 +10,21 @@ his records, to the plain form (``held_scans.py``, ``timeline.py``, ``visits.py`
 
 from hashlib import blake2b
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from streams.core import held_scans
 from streams.core.categories import CATEGORIES
-from streams.core.crossing import VISITS, Interval, was_header
+from streams.core.crossing import VISITS
 from streams.core.directory import CATEGORY_BYTES, unpack_attributes
+from streams.core.outbox cimport Headed, Outbox
 from streams.core.packed import DIRECTIONS, SOURCES
-from streams.core.raw cimport MINUTE_MS, fresh_levels, hex_value, murmur2_of_32, parse_time, put, put_number, put_time
+from streams.core.raw cimport MINUTE_MS, fresh_levels, hex_value, murmur2, parse_time, put, put_hex, put_number, put_time
+from streams.core.records cimport Entry as Fetched
+from streams.core.records cimport Records
 from streams.core.room import FUTURE_MS_MAX
-from streams.core.step import BY_KEY, HeadedMessage
 from streams.core.tally cimport Places, Tally
 
 cdef enum:
@@ -41,6 +43,9 @@ cdef enum:
     YEAR_LAST = 2099
     CATEGORIES_MAX = 32
     OUT_BYTES = 1024
+    WAS_BYTES = 22
+    IDENTITY_BYTES = 16
+    BY_KEY = -1
     BLOB_BYTES = 8192
     ENTRY_BYTES_MAX = FIXED_BYTES + 3 * ID_BYTES_MAX + 2
     LOCAL_DAY_HOURS_MAX = 26
@@ -57,6 +62,7 @@ cdef bytes MOVED = b"moved"
 cdef bytes ESTIMATED = b"estimated"
 cdef bint is_id[256]
 cdef dict _places = {}
+cdef object BLANK_HASH = blake2b(digest_size=IDENTITY_BYTES).copy  # ``wire.digest``: half the cost of a new one
 
 
 def _fill_tables():
@@ -209,10 +215,9 @@ cdef bint _read_field(Scan* scan, int field, const char* text, Py_ssize_t length
     return True
 
 
-cdef bint _read(Scan* scan, bytes value) noexcept:
+cdef bint _read(Scan* scan, const char* at, Py_ssize_t value_bytes) noexcept:
     """Reads a scan that is one flat object of its six fields, each once, without escapes; False for any other."""
-    cdef const char* at = PyBytes_AS_STRING(value)
-    cdef const char* end = at + PyBytes_GET_SIZE(value)
+    cdef const char* end = at + value_bytes
     cdef const char* text = NULL
     cdef Py_ssize_t length = 0
     cdef int seen = 0
@@ -525,9 +530,8 @@ cdef char* _put_end(char* to, int64_t revision) noexcept:
     return put(put_number(put(to, b',"status":"active","revision":', 30), revision), b"}", 1)
 
 
-cdef bytes _enriched(Scan* scan, bytes venue_id, bytes attributes, int64_t revision):
-    """``wire.enriched``."""
-    cdef char out[OUT_BYTES]
+cdef Py_ssize_t _enriched(char* out, Scan* scan, bytes venue_id, bytes attributes, int64_t revision) except -1:
+    """``wire.enriched``; how many bytes it takes."""
     cdef char* to = put(out, b'{"scan_id":"', 12)
     to = put(to, scan.scan_id, scan.scan_bytes)
     to = put(put(to, b'","person_id":"', 15), scan.person, PERSON_BYTES)
@@ -537,18 +541,18 @@ cdef bytes _enriched(Scan* scan, bytes venue_id, bytes attributes, int64_t revis
     to = put_time(put(to, b'","occurred_at":"', 17), scan.occurred_ms)
     to = _put_bytes(put(to, b'","source":"', 12), <bytes> SOURCE_NAMES[scan.source])
     to = put(_put_areas(put(to, b'"', 1), PyBytes_AS_STRING(attributes)), b'",', 2)
-    to = _put_end(_put_bytes(to, _position(attributes)), revision)
-    return out[: to - out]
+    return _put_end(_put_bytes(to, _position(attributes)), revision) - out
 
 
-cdef bytes _visit(const char* person, Entry* opener, Stay* stay, int64_t revision):
-    """``wire.visit`` with its ``wire.visit_id``."""
-    cdef char out[OUT_BYTES]
+cdef Py_ssize_t _visit(char* out, const char* person, Entry* opener, Stay* stay, int64_t revision) except -1:
+    """``wire.visit`` with its ``wire.visit_id``; how many bytes it takes."""
     cdef char* to = put(put(out, person, PERSON_BYTES), b"|", 1)
     to = put(put(to, opener.venue, opener.venue_bytes), b"|", 1)
     to = put(to, opener.scan_id, opener.scan_bytes)
-    cdef bytes identity = blake2b(out[: to - out], digest_size=16).hexdigest().encode()
-    to = _put_bytes(put(out, b'{"visit_id":"', 13), identity)
+    hashed = BLANK_HASH()
+    hashed.update(out[: to - out])
+    cdef bytes identity = hashed.digest()
+    to = put_hex(put(out, b'{"visit_id":"', 13), PyBytes_AS_STRING(identity), IDENTITY_BYTES)
     to = put(put(to, b'","person_id":"', 15), person, PERSON_BYTES)
     to = put(put(to, b'","venue_id":"', 14), opener.venue, opener.venue_bytes)
     to = put_time(put(to, b'","started_at":"', 16), stay.start_ms)
@@ -559,8 +563,7 @@ cdef bytes _visit(const char* person, Entry* opener, Stay* stay, int64_t revisio
     to = put_time(put(to, b'","first_scan_at":"', 19), opener.occurred_ms)
     to = put_number(put(to, b'","scan_count":', 15), stay.scans)
     to = put(_put_areas(to, opener.attributes), b'"', 1)
-    to = _put_end(to, revision)
-    return out[: to - out]
+    return _put_end(to, revision) - out
 
 
 cdef class InOrder:
@@ -582,9 +585,10 @@ cdef class InOrder:
     cdef char* blob
     cdef Py_ssize_t count
     cdef Py_ssize_t blob_bytes_max
-    cdef list values
+    cdef Records records
     cdef list persons
-    cdef dict numbers
+    cdef int32_t* places
+    cdef uint32_t places_mask
     cdef object room
     cdef bint counts_only
     cdef int copies
@@ -601,9 +605,13 @@ cdef class InOrder:
         self.accepted = <int32_t*> calloc(length + 1, sizeof(int32_t))
         self.fresh = <uint8_t*> calloc(length + 1, 1)
         self.blob = <char*> calloc(1, BLOB_BYTES + ENTRY_BYTES_MAX)
+        self.places_mask = 1
+        while self.places_mask < 2 * length:
+            self.places_mask = 2 * self.places_mask + 1
+        self.places = <int32_t*> calloc(self.places_mask + 1, sizeof(int32_t))
         if not (
             self.scans and self.first and self.last and self.left and self.stays and self.accepted and self.fresh
-            and self.blob
+            and self.blob and self.places
         ):
             raise MemoryError
 
@@ -616,46 +624,51 @@ cdef class InOrder:
         free(self.accepted)
         free(self.fresh)
         free(self.blob)
+        free(self.places)
 
-    def __init__(self, records, room, int64_t expired_ms):
+    def __init__(self, Records records, room, int64_t expired_ms):
         cdef int64_t retention_ms = room.retention_ms
         cdef uint32_t partitions = room.partitions
         cdef uint32_t partition = room.partition
         cdef Scan* scan
         cdef int32_t number
-        cdef Py_ssize_t index = -1
+        cdef Py_ssize_t index
+        cdef int32_t* place
         cdef int32_t person
-        self.room, self.count, self.counts_only = room, 0, room.counts_only
+        cdef Fetched* record
+        cdef uint32_t hashed
+        self.room, self.count, self.counts_only, self.records = room, 0, room.counts_only, records
         self.blob_bytes_max = min(BLOB_BYTES, held_scans.CHUNK_BYTES_MAX)
-        self.values, self.persons, self.numbers, self.unread = [], [], {}, []
-        for record in records:
-            index += 1
-            value, key = record.value, record.key
+        self.persons, self.unread = [], []
+        for index in range(records.count):
+            record = records.entries + index
             scan = self.scans + self.count
+            hashed = 0
             if (
-                record.headers
-                or not PyBytes_CheckExact(value)
-                or not PyBytes_CheckExact(key)
-                or PyBytes_GET_SIZE(key) != PERSON_BYTES
-                or not _read(scan, <bytes> value)
-                or memcmp(scan.person, PyBytes_AS_STRING(key), PERSON_BYTES) != 0
-                or (murmur2_of_32(scan.person) & 0x7FFFFFFF) % partitions != partition
+                record.header_count
+                or record.key_bytes != PERSON_BYTES
+                or record.value_bytes < 0
+                or not _read(scan, record.value, record.value_bytes)
+                or memcmp(scan.person, record.key, PERSON_BYTES) != 0
             ):
                 self.unread.append(index)
                 continue
-            scan.now_ms = max(<int64_t> record.timestamp, 0)
+            hashed = murmur2(scan.person, PERSON_BYTES)
+            if (hashed & 0x7FFFFFFF) % partitions != partition:
+                self.unread.append(index)
+                continue
+            scan.now_ms = max(record.timestamp, <int64_t> 0)
             scan.record, scan.next = <int32_t> index, -1
             number = <int32_t> self.count
             self.count += 1
-            self.values.append(value)
-            known = self.numbers.get(key)
-            if known is None:
+            place = self._place(scan.person, hashed)
+            if place[0] == 0:
                 person = <int32_t> len(self.persons)
-                self.numbers[key] = person
-                self.persons.append(key)
+                place[0] = person + 1
+                self.persons.append(scan.person[:PERSON_BYTES])
                 self.first[person] = number
             else:
-                person = known
+                person = place[0] - 1
                 self.scans[self.last[person]].next = number
             self.last[person] = number
             if (
@@ -664,12 +677,25 @@ cdef class InOrder:
             ):
                 self.left[person] = 1
 
+    cdef int32_t* _place(self, const char* person, uint32_t hashed) noexcept:
+        """Where the number of a person stands, plus one; 0 where he is to be put."""
+        # A partition's persons agree in the lowest bits of what chose it.
+        cdef uint32_t at = (hashed * <uint32_t> 0x9E3779B1) >> 8 & self.places_mask
+        while self.places[at] and memcmp(
+            self.scans[self.first[self.places[at] - 1]].person, person, PERSON_BYTES
+        ) != 0:
+            at = at + 1 & self.places_mask
+        return self.places + at
+
     def leave(self, persons):
         """Leaves these persons (32 hex as bytes) with all of their scans: others of their records are not plain."""
+        cdef int32_t number
+        cdef bytes key
         for key in persons:
-            number = self.numbers.get(key)
-            if number is not None:
-                self.left[<int32_t> number] = 1
+            if PyBytes_GET_SIZE(key) == PERSON_BYTES:
+                number = self._place(PyBytes_AS_STRING(key), murmur2(PyBytes_AS_STRING(key), PERSON_BYTES))[0]
+                if number:
+                    self.left[number - 1] = 1
 
     def take(self, step, state, venues, Tally tally):
         """Does with the scans what the room does with a scan; (accepted, copies, indices of the records it left)."""
@@ -680,11 +706,11 @@ cdef class InOrder:
         cdef list keys = []
         cdef list wanted = []
         cdef list left = []
-        cdef list enriched = step.to("enriched")
-        cdef list visits = step.to(VISITS)
+        cdef Outbox enriched = step.to("enriched")
+        cdef Outbox visits = step.to(VISITS)
         cdef bytes name
         cdef int taken = 0
-        cdef Py_ssize_t emitted = len(enriched)
+        cdef Py_ssize_t emitted = enriched.count
         self.copies = 0
         key[0] = b"p"
         for person in range(len(self.persons)):
@@ -706,10 +732,10 @@ cdef class InOrder:
                 while at >= 0:
                     left.append(self.scans[at].record)
                     at = self.scans[at].next
-        return len(enriched) - emitted, self.copies, left
+        return enriched.count - emitted, self.copies, left
 
     cdef bint _take_person(
-        self, Py_ssize_t person, bytes key, bytes head, step, venues, Tally tally, list enriched, list visits
+        self, Py_ssize_t person, bytes key, bytes head, step, venues, Tally tally, Outbox enriched, Outbox visits
     ) except -1:
         """Deals with one person's scans; False, with nothing changed, where one of them is unusual."""
         cdef Timeline timeline
@@ -766,23 +792,27 @@ cdef class InOrder:
         step.changes[key] = _head(&timeline)
         return True
 
-    cdef int _emit_scans(self, bytes person, int count, list found, step, Tally tally, list enriched) except -1:
+    cdef int _emit_scans(self, bytes person, int count, list found, step, Tally tally, Outbox enriched) except -1:
         cdef int i
         cdef Scan* scan
         cdef bytes venue_id, attributes
         cdef int64_t revision = step.number
-        partition = self.room.partition
+        cdef int32_t partition = self.room.partition
+        cdef char out[OUT_BYTES]
+        cdef Py_ssize_t length
         for i in range(count):
             scan = self.scans + self.accepted[i]
             venue_id, attributes = <bytes> found[i][0], <bytes> found[i][1]
-            value = _enriched(scan, venue_id, attributes, revision)
-            enriched.append((person, value, partition, max(scan.now_ms, <int64_t> 1)))
+            length = _enriched(out, scan, venue_id, attributes, revision)
+            enriched.put(
+                PyBytes_AS_STRING(person), PERSON_BYTES, out, length, NULL, 0, partition, max(scan.now_ms, <int64_t> 1)
+            )
             tally.timestamp_ms = max(tally.timestamp_ms, scan.now_ms)
             tally.append(venue_id, PyBytes_AS_STRING(attributes), scan.occurred_ms, scan.direction, self.fresh[i])
         return 0
 
     cdef int _emit_visits(
-        self, bytes person, Timeline* timeline, Stay* before, int closed, step, list visits, int count
+        self, bytes person, Timeline* timeline, Stay* before, int closed, step, Outbox visits, int count
     ) except -1:
         """``VisitChanges.emit``: of the visits that were, only an open one can be among those that are."""
         cdef int i
@@ -790,6 +820,10 @@ cdef class InOrder:
         cdef Entry opener
         cdef int64_t caused_ms = 1
         cdef int64_t revision = step.number
+        cdef char out[OUT_BYTES]
+        cdef char was[WAS_BYTES]  # ``crossing.was_header`` as a record holds it
+        cdef Py_ssize_t length, header_bytes
+        cdef Outbox box
         for i in range(count):
             caused_ms = max(caused_ms, self.scans[self.accepted[i]].now_ms)
         for i in range(closed):
@@ -797,13 +831,11 @@ cdef class InOrder:
             if before is not NULL and stay.opener == before.opener:
                 if stay.end_ms == before.end_ms and stay.end_kind == before.end_kind and stay.scans == before.scans:
                     continue
-                _unpack(timeline.blob, stay.opener, &opener)
-                value = _visit(PyBytes_AS_STRING(person), &opener, stay, revision)
-                headers = was_header(Interval(before.start_ms, before.end_ms))
-                venue_id = opener.venue[: opener.venue_bytes]
-                step.headed.append(HeadedMessage(VISITS, BY_KEY, venue_id, value, caused_ms, headers))
+                box, header_bytes = <Outbox> (<Headed> step.headed).of(VISITS), WAS_BYTES
+                put(put(put(was, b"\x02\x06was\x20", 6), <char*> &before.start_ms, 8), <char*> &before.end_ms, 8)
             else:
-                _unpack(timeline.blob, stay.opener, &opener)
-                value = _visit(PyBytes_AS_STRING(person), &opener, stay, revision)
-                visits.append((opener.venue[: opener.venue_bytes], value, BY_KEY, caused_ms))
+                box, header_bytes = visits, 0
+            _unpack(timeline.blob, stay.opener, &opener)
+            length = _visit(out, PyBytes_AS_STRING(person), &opener, stay, revision)
+            box.put(opener.venue, opener.venue_bytes, out, length, was, header_bytes, BY_KEY, caused_ms)
         return 0

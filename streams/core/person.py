@@ -14,6 +14,7 @@ from streams.core.in_order import InOrder, places_of
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import EXPIRED, expired_of, person_head
 from streams.core.packed import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan
+from streams.core.records import Records
 from streams.core.rejected import RejectEntry
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import (
@@ -48,7 +49,7 @@ class _Batch:
         self.tally = Tally(places_of(room.clock))
         self.emit_enriched = step.to("enriched").append
 
-    def take_in_order(self, records: Sequence[InRecord], venues: Directory) -> dict[int, ScanIn | BadEvent]:
+    def take_in_order(self, records: Records, venues: Directory) -> dict[int, ScanIn | BadEvent]:
         """Deals with the persons of whom the batch holds nothing unusual; returns the other records, by index, read."""
         plain = InOrder(records, self.room, self.expired_ms)
         unread = plain.unread
@@ -112,18 +113,19 @@ def take_scans(
     room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, venues: Directory
 ) -> Step:
     """One step over a batch of the ``scans`` topic. Every record ends as exactly one outcome of ``counts``."""
-    step = Step(number, newest_ms(records))
+    run = Records.of(records)
+    step = Step(number, run.newest_ms())
     batch = _Batch(room, step, state)
-    left = batch.take_in_order(records, venues)
-    unusual = [records[index] for index in left]
+    left = batch.take_in_order(run, venues)
+    unusual = [run[index] for index in left]
     admitted = list(batch.desk.admit(unusual, list(left.values())))
     batch.open([timed.event.person_id for timed in admitted])
     outcomes = [_take_scan(batch, timed, venues) for timed in admitted]
     batch.close()
     for outcome in set(outcomes):
         step.count(outcome, outcomes.count(outcome))
-    if sum(step.counts.values()) != len(records):
-        raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
+    if sum(step.counts.values()) != len(run):
+        raise AssertionError(f"{len(run)} records, but outcomes {step.counts}")
     return step
 
 

@@ -23,6 +23,7 @@ from streams.core.directory import CATEGORY_NAMES
 from streams.core.exposures import CaseStay, Contact, Exposure, contact_of, emit_change, exposure_of, pack_visit
 from streams.core.intervals import CLASSES, length_class, overlapping
 from streams.core.keys import TIME_KEY_BYTES, time_key
+from streams.core.records import Records
 from streams.core.room import RoomPartition
 from streams.core.step import InRecord, StateReader, Step, newest_ms
 from streams.core.times import own_ms
@@ -75,9 +76,10 @@ class _Net(Generic[Held]):
 
 def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of ``visits``: keeps them, and says which exposures they begin, change or end."""
-    step = Step(number, newest_ms(records))
-    cases = _case_counts(records, state)
-    step.changes, crossed = visit_records.kept(records, cases) or kept(records, cases)
+    run = Records.of(records)
+    step = Step(number, run.newest_ms())
+    cases = _case_counts(run, state)
+    step.changes, crossed = visit_records.kept(run, cases) or kept(run, cases)
     nets: dict[bytes, dict[bytes, _Net[Contact]]] = {venue: {} for venue in cases}
     for record, visit, was, old_key, new_key, value in crossed:
         net = nets[record.key or b""]
@@ -89,7 +91,7 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
             old = None if old_key is None or held is None else contact_of(old_key, held)
         new = None if new_key is None else contact_of(new_key, value)
         net[visit] = _Net(old, new, "visit", record.timestamp)
-    step.count("accepted", len(records))
+    step.count("accepted", len(run))
     for venue, changed in nets.items():
         _settle_visits(room, step, venue, changed.values(), cases[venue], state)
     return step
@@ -114,9 +116,9 @@ def kept(records: Sequence[InRecord], cases: Container[bytes]) -> tuple[dict[byt
     return changes, crossed
 
 
-def _case_counts(records: Iterable[InRecord], state: StateReader) -> dict[bytes, list[int]]:
+def _case_counts(records: Records, state: StateReader) -> dict[bytes, list[int]]:
     """How many case visits of each class they hold: the venues of a batch that hold any."""
-    venues = list({record.key or b"": None for record in records})
+    venues = records.distinct_keys()
     counts = state.get_many([keys.venue_case_count(venue) for venue in venues])
     return {venue: list(_COUNTS.unpack(packed)) for venue, packed in zip(venues, counts, strict=True) if packed}
 
@@ -173,7 +175,7 @@ def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecor
     """One step over a batch of ``case-visits``: keeps them, and says which exposures they begin, change or end."""
     step = Step(number, newest_ms(records))
     events = decode_case_visits(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
-    counts = _case_counts(records, state)
+    counts = _case_counts(Records.of(records), state)
     nets: dict[bytes, dict[tuple[str, str], _Net[CaseStay]]] = {}
     for record, event in zip(records, events, strict=True):
         venue = record.key or b""

@@ -144,18 +144,23 @@ cdef inline bint parse_time(
     return True
 
 
-cdef inline uint32_t murmur2_of_32(const char* key) noexcept nogil:
-    """``partition.murmur2`` of a key of 32 bytes."""
+cdef inline uint32_t murmur2(const char* key, Py_ssize_t length) noexcept nogil:
+    """``partition.murmur2``."""
     cdef uint32_t m = 0x5BD1E995
-    cdef uint32_t h = 0x9747B28C ^ 32
+    cdef uint32_t h = 0x9747B28C
     cdef uint32_t k
-    cdef int i
-    for i in range(8):
-        memcpy(&k, key + 4 * i, 4)
+    cdef Py_ssize_t i
+    h ^= <uint32_t> length
+    for i in range(0, length - 3, 4):
+        memcpy(&k, key + i, 4)
         k *= m
         k ^= k >> 24
         k *= m
         h = (h * m) ^ k
+    if length & 3:
+        k = 0
+        memcpy(&k, key + (length & ~3), length & 3)
+        h = (h ^ k) * m
     h ^= h >> 13
     h *= m
     return h ^ (h >> 15)
@@ -177,6 +182,16 @@ cdef inline char* put_biased(char* out, int64_t number) noexcept nogil:
     for i in range(8):
         out[i] = <char> (biased >> (56 - 8 * i) & 0xFF)
     return out + 8
+
+
+cdef inline char* put_hex(char* out, const char* text, Py_ssize_t length) noexcept nogil:
+    """Two hex digits in lower case for each byte."""
+    cdef const char* digits = b"0123456789abcdef"
+    cdef Py_ssize_t i
+    for i in range(length):
+        out[2 * i] = digits[<uint8_t> text[i] >> 4]
+        out[2 * i + 1] = digits[<uint8_t> text[i] & 15]
+    return out + 2 * length
 
 
 cdef inline int hex_value(char digit) noexcept nogil:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from streams.core.outbox import Headed, Outbox
+
 Headers = Sequence[tuple[str, bytes]]
 
 KAFKA_TIMESTAMP_MIN_MS = 1
@@ -42,7 +44,7 @@ class Record(NamedTuple):
 Message = tuple[bytes | None, bytes | None, int, int]
 """An output record without headers: key, value, partition (or ``BY_KEY``), timestamp in epoch ms.
 
-A plain tuple: a step makes three for each scan.
+A plain tuple. Compiled code makes none: it writes into the ``Outbox`` itself.
 """
 
 
@@ -90,8 +92,8 @@ class Step:
 
     number: int
     timestamp_ms: int
-    outputs: dict[str, list[Message]] = field(default_factory=dict)
-    headed: list[HeadedMessage] = field(default_factory=list)
+    outputs: dict[str, Outbox] = field(default_factory=dict)
+    headed: Headed = field(default_factory=Headed)
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
@@ -102,11 +104,11 @@ class Step:
         """Adds one output record; ``topic`` is the name without prefix."""
         self.to(topic).append((key, value, partition, max(timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)))
 
-    def to(self, topic: str) -> list[Message]:
+    def to(self, topic: str) -> Outbox:
         """The output records of ``topic``, to be appended to."""
         messages = self.outputs.get(topic)
         if messages is None:
-            messages = self.outputs[topic] = []
+            messages = self.outputs[topic] = Outbox()
         return messages
 
     def count(self, outcome: str, amount: int = 1) -> None:

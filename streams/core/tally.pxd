@@ -1,5 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
+from streams.core.outbox cimport Outbox
+
 
 cdef class Places:
     cdef readonly object clock
@@ -31,9 +33,12 @@ cdef class Tally:
     cdef list kept
     cdef int append(self, bytes venue_id, const char* area, int64_t occurred_ms, int direction, int fresh) except -1
     cdef sort(self, int (*compare)(const void*, const void*) noexcept nogil)
-    cdef bytes _marked(self, bytes areas, Py_ssize_t start, Py_ssize_t end, list marks)
+    cdef bytes _marked(self, bytes areas, Py_ssize_t start, Py_ssize_t end, Outbox marks)
     cdef bytes _merged(
         self, bytes stored, Py_ssize_t skip, bytes head, Py_ssize_t start, Py_ssize_t end, bint by_venue,
-        list emitted, bytes part, int64_t revision,
+        Outbox emitted, bytes part, int64_t revision,
     )
-    cdef tuple _cell(self, Count* count, int64_t time_ms, uint32_t* counts, bint by_venue, bytes part, int64_t revision)
+    cdef int _emit(
+        self, Outbox emitted, Count* count, int64_t time_ms, uint32_t* counts, bint by_venue, bytes part,
+        int64_t revision,
+    ) except -1

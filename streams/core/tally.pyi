@@ -1,7 +1,8 @@
 # Types of tally.pyx.
 from collections.abc import Set as AbstractSet
 
-from streams.core.step import Message, StateReader
+from streams.core.outbox import Outbox
+from streams.core.step import StateReader
 from streams.core.times import LocalClock
 
 class Places:
@@ -19,7 +20,7 @@ class Tally:
         self,
         state: StateReader,
         changes: dict[bytes, bytes | None],
-        emitted: list[Message],
+        emitted: Outbox,
         part: bytes,
         revision: int,
     ) -> None: ...
@@ -27,8 +28,8 @@ class Tally:
         self,
         state: StateReader,
         changes: dict[bytes, bytes | None],
-        emitted: list[Message],
-        marks: list[Message],
+        emitted: Outbox,
+        marks: Outbox,
         part: bytes,
         revision: int,
     ) -> None: ...

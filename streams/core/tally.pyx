@@ -11,6 +11,7 @@ from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy
 
 from streams.core import times
+from streams.core.outbox cimport Outbox
 from streams.core.raw cimport (
     DAY_MS,
     HOUR_MS,
@@ -162,7 +163,7 @@ cdef class Tally:
             self.order[i] = self.counts + i
         qsort(self.order, self.length, sizeof(Count*), compare)
 
-    def ward_minutes(self, state, dict changes, list emitted, bytes part, int64_t revision):
+    def ward_minutes(self, state, dict changes, Outbox emitted, bytes part, int64_t revision):
         """Adds to the stored ward_minute cells, a state value for each ward and hour; emits those that changed."""
         cdef list keys = []
         cdef list starts = []
@@ -181,7 +182,7 @@ cdef class Tally:
         for i in range(len(keys)):
             changes[keys[i]] = self._merged(stored[i], 0, b"", starts[i], starts[i + 1], False, emitted, part, revision)
 
-    def venue_hours(self, state, dict changes, list emitted, list marks, bytes part, int64_t revision):
+    def venue_hours(self, state, dict changes, Outbox emitted, Outbox marks, bytes part, int64_t revision):
         """The same of venue_hour cells, by venue and day; a venue new to an area on a day is told to ``marks``."""
         cdef list keys = []
         cdef list starts = []
@@ -205,7 +206,7 @@ cdef class Tally:
             head = bytes((len(areas) // AREA_BYTES,)) + areas
             changes[keys[i]] = self._merged(old, split, head, starts[i], starts[i + 1], True, emitted, part, revision)
 
-    cdef bytes _marked(self, bytes areas, Py_ssize_t start, Py_ssize_t end, list marks):
+    cdef bytes _marked(self, bytes areas, Py_ssize_t start, Py_ssize_t end, Outbox marks):
         """The areas that a venue is marked for, with those that these scans add."""
         cdef Py_ssize_t i, at
         cdef Count* count
@@ -232,19 +233,18 @@ cdef class Tally:
                 told.add(area)
             else:
                 areas += area
-            venue = count.venue[: count.venue_bytes]
             to = put(out, b'{"venue_id":"', 13)
             to = put(to, count.venue, count.venue_bytes)
             to = put(put_day(put(to, b'","day":"', 9), count.day), b'","ward_code":"', 15)
             to = put(put(to, count.area, 5), b'","district_code":"', 19)
             to = put(put(to, count.area + 5, 3), b'","province_code":"', 19)
             to = put(put(to, count.area + 8, 2), b'"}', 2)
-            marks.append((venue, out[: to - out], BY_KEY, self.timestamp_ms))
+            marks.put(count.venue, count.venue_bytes, out, to - out, NULL, 0, BY_KEY, self.timestamp_ms)
         return areas
 
     cdef bytes _merged(
         self, bytes stored, Py_ssize_t skip, bytes head, Py_ssize_t start, Py_ssize_t end, bint by_venue,
-        list emitted, bytes part, int64_t revision,
+        Outbox emitted, bytes part, int64_t revision,
     ):
         """``head`` and the stored entries (from ``skip`` on) with the scans of a range of the order counted in."""
         cdef Py_ssize_t old_bytes = 0 if stored is None else PyBytes_GET_SIZE(stored) - skip
@@ -279,14 +279,17 @@ cdef class Tally:
                 memcpy(to, &time_ms, 8)
                 memcpy(to + 8, counts, 12)
                 to += ENTRY_BYTES
-                emitted.append(self._cell(count, time_ms, counts, by_venue, part, revision))
+                self._emit(emitted, count, time_ms, counts, by_venue, part, revision)
             to = put(to, old + at, old_bytes - at) if old_bytes > at else to
             return PyBytes_FromStringAndSize(value, to - value)
         finally:
             free(value)
 
-    cdef tuple _cell(self, Count* count, int64_t time_ms, uint32_t* counts, bint by_venue, bytes part, int64_t revision):
-        """The record of a cell: key, value, partition, timestamp."""
+    cdef int _emit(
+        self, Outbox emitted, Count* count, int64_t time_ms, uint32_t* counts, bint by_venue, bytes part,
+        int64_t revision,
+    ) except -1:
+        """Adds the record of a cell."""
         cdef char key[OUT_BYTES]
         cdef char out[OUT_BYTES]
         cdef char* of = PyBytes_AS_STRING(part)
@@ -311,7 +314,8 @@ cdef class Tally:
         to = put_number(put(to, b',"outs":', 8), counts[1])
         to = put_number(put(to, b',"passes":', 10), counts[2])
         to = put(put_number(put(to, b',"revision":', 12), revision), b"}", 1)
-        return key[: k - key], out[: to - out], BY_KEY, self.timestamp_ms
+        emitted.put(key, k - key, out, to - out, NULL, 0, BY_KEY, self.timestamp_ms)
+        return 0
 
     def area_days(self):
         """(day, area) to [scans, then persons new to the ward, the district, the province, the nation that day]."""

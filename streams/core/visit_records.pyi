@@ -1,9 +1,7 @@
 # Types of visit_records.pyx.
-from collections.abc import Container, Sequence
+from collections.abc import Container
 
 from streams.core.crossing import Crossed
-from streams.core.step import InRecord
+from streams.core.records import Records
 
-def kept(
-    records: Sequence[InRecord], cases: Container[bytes]
-) -> tuple[dict[bytes, bytes | None], list[Crossed]] | None: ...
+def kept(records: Records, cases: Container[bytes]) -> tuple[dict[bytes, bytes | None], list[Crossed]] | None: ...

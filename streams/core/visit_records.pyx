@@ -4,7 +4,7 @@
 ``proximity.py`` reads whatever is written otherwise; ``tests/core/test_visit_records.py`` holds the two together.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -12,6 +12,7 @@ from streams.core.crossing import was_of
 from streams.core.directory import CATEGORY_BYTES
 from streams.core.intervals import BOUNDS_MINUTES
 from streams.core.raw cimport MINUTE_MS, TIME_BYTES, hex_value, parse_time, put, put_biased
+from streams.core.records cimport Entry, Records
 from streams.core.visits import VISIT_MS_MAX
 
 cdef enum:
@@ -120,15 +121,15 @@ cdef struct Read:
     char value[VALUE_BYTES]
 
 
-cdef bint _read(bytes value, Read* read) noexcept:
+cdef bint _read(const char* value, Py_ssize_t value_bytes, Read* read) noexcept:
     """Reads a record as ``wire.visit`` or ``wire.retracted_visit`` writes it."""
     cdef Cursor cursor
     cdef int64_t scan_ms = 0
     cdef Py_ssize_t length = 0
     cdef int category
     cdef char* areas = read.value + 8 + 16 + 8
-    cursor.at = PyBytes_AS_STRING(value)
-    cursor.end = cursor.at + PyBytes_GET_SIZE(value)
+    cursor.at = value
+    cursor.end = cursor.at + value_bytes
     if not (_past(&cursor, b'{"visit_id":"', 13) and _identity(&cursor, read.visit)):
         return False
     read.active = _past(&cursor, b',"person_id":"', 14)
@@ -167,23 +168,22 @@ cdef bint _read(bytes value, Read* read) noexcept:
     return True
 
 
-cdef bytes _key(bytes venue, const char* visit, int64_t start_ms, int64_t end_ms):
+cdef bytes _key(const char* venue, Py_ssize_t venue_bytes, const char* visit, int64_t start_ms, int64_t end_ms):
     """``proximity.visit_key`` of a visit that has a length and is none too long."""
-    cdef Py_ssize_t venue_bytes = PyBytes_GET_SIZE(venue)
     cdef bytes key = PyBytes_FromStringAndSize(NULL, venue_bytes + 3 + 8 + KEY_BYTES)
     cdef char* to = PyBytes_AS_STRING(key)
     cdef int length = 0
     while length < bounds and bounds_ms[length] < end_ms - start_ms:
         length += 1
     to[0] = b"v"
-    to = put(to + 1, PyBytes_AS_STRING(venue), venue_bytes)
+    to = put(to + 1, venue, venue_bytes)
     to[0] = 0
     to[1] = <char> length
     put(put_biased(to + 2, start_ms), visit, KEY_BYTES)
     return key
 
 
-def kept(records, cases):
+def kept(Records records, cases):
     """(state changes, what is to be looked at) of a batch of ``visits``; None where one is not as this build writes it.
 
     What is to be looked at are the records of the venues in ``cases``: (record, visit in 16 bytes, interval it
@@ -192,28 +192,30 @@ def kept(records, cases):
     cdef dict changes = {}
     cdef list crossed = []
     cdef Read read
-    cdef bytes venue, old_key, new_key, value
+    cdef bytes old_key, new_key, value
     cdef int64_t start_ms, end_ms
-    for record in records:
-        packed, key = record.value, record.key
-        if not PyBytes_CheckExact(packed) or not PyBytes_CheckExact(key) or not _read(<bytes> packed, &read):
+    cdef Entry* entry
+    cdef Py_ssize_t index
+    for index in range(records.count):
+        entry = records.entries + index
+        if entry.value_bytes < 0 or entry.key_bytes < 0 or not _read(entry.value, entry.value_bytes, &read):
             return None
-        venue, old_key, new_key, value = <bytes> key, None, None, b""
-        was = was_of(record.headers) if record.headers else None
+        old_key, new_key, value = None, None, b""
+        was = was_of(records.record(index).headers) if entry.header_count else None
         if was is not None:
             start_ms, end_ms = was
             if not 0 <= end_ms - start_ms <= LONGEST_MS:
                 return None
             if start_ms != end_ms:
-                old_key = _key(venue, read.visit, start_ms, end_ms)
+                old_key = _key(entry.key, entry.key_bytes, read.visit, start_ms, end_ms)
                 changes[old_key] = None
         if read.active:
             if not 0 <= read.end_ms - read.start_ms <= LONGEST_MS:
                 return None
             value = read.value[:VALUE_BYTES]
             if read.start_ms != read.end_ms:
-                new_key = _key(venue, read.visit, read.start_ms, read.end_ms)
+                new_key = _key(entry.key, entry.key_bytes, read.visit, read.start_ms, read.end_ms)
                 changes[new_key] = value
-        if cases and venue in cases:
-            crossed.append((record, read.visit[:KEY_BYTES], was, old_key, new_key, value))
+        if cases and entry.key[: entry.key_bytes] in cases:
+            crossed.append((records.record(index), read.visit[:KEY_BYTES], was, old_key, new_key, value))
     return changes, crossed

@@ -168,14 +168,17 @@ class Runner:
                     )  # fmt: skip
         finally:
             if stand != migrate.current():
-                self._position_consumer.close()
-                self._store.close()
+                self._give_back()
         return stand == migrate.current()
 
     def close(self) -> None:
         """Finishes what is on its way, then gives store and producer back."""
         self._queue.put(None)
         self._thread.join()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._producer.close()
         self._position_consumer.close()
         self._store.close()
 

@@ -2,156 +2,202 @@
 
 A transaction holds the step's outputs, its state changes for the changelog and, as one of those, the new
 input offsets. A producer of the same ``transactional.id`` that starts later fences this one for good.
+
+Kafka's protocol for it (KIP-98), as it is used here:
+
+1. The coordinator makes this producer the owner: an id and an epoch, written into every batch. Older owners are
+   fenced, what they left open is aborted.
+2. It hears which partitions a transaction writes to, before anything is written there.
+3. Each partition takes batches in the order of their sequence numbers, so a batch whose answer was lost is sent again
+   as it is, and counts once.
+4. The coordinator commits. Asked again, it says the same.
+
+Every one of these may be repeated until it is answered, so nothing here is ever aborted: either the transaction is
+committed, or this producer has lost its place, and whoever is made the owner next finds it aborted.
 """
 
-import contextlib
 import logging
+import struct
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from collections import deque
+from collections.abc import Callable
+from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+import cramjam
+from aiokafka.record._crecords.cutil import crc32c_cython  # the one that aiokafka's own writer uses
 
-from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, HeadedMessage, Message, Step
+from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, Step
+from streams.shell.record_batches import Packing, Section
+from streams.shell.requests import NONE, UNREACHABLE, Owner, Place, Requests
 from truyvet.config import Settings
 from truyvet.metrics import BROKER_ERRORS
 
-_CALL_SECONDS: Final = 30.0
-_AT_ONCE_SECONDS: Final = 0.15
-_RETRY_SECONDS: Final = 0.5
-_QUEUE_FULL_WAIT_SECONDS: Final = 0.05
-MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+TRANSACTION_TIMEOUT_MS: Final = 60_000
+BATCH_BYTES_MAX: Final = 1_000_000
+"""Of a batch before compression; topics take a mebibyte, and larger ones where a single record may be larger."""
+_PAUSE_SECONDS_FIRST: Final = 0.002
+"""For what passes by itself within milliseconds, such as the end of the transaction before; doubled each time."""
+_PAUSE_SECONDS_MAX: Final = 0.5
+
+_FENCED: Final = frozenset({
+    45,  # OUT_OF_ORDER_SEQUENCE_NUMBER, 59: the partition has lost what it took from this producer
+    47,  # INVALID_PRODUCER_EPOCH, 90 PRODUCER_FENCED: of another owner, or of the coordinator, since it took too long
+    48,  # INVALID_TXN_STATE: the transaction has been ended
+    49,  # INVALID_PRODUCER_ID_MAPPING: the coordinator has forgotten this one
+    59,
+    90,
+    120,  # TRANSACTION_ABORTABLE
+})  # fmt: skip
+_PASSING: Final = frozenset({
+    2,  # CORRUPT_MESSAGE: on its way
+    3, 5, 6, 9, 56, 74, 75, 76,  # who leads the partition is changing
+    7,  # REQUEST_TIMED_OUT
+    UNREACHABLE,
+    14, 15, 16,  # who coordinates is changing
+    19, 20,  # too few replicas
+    51,  # CONCURRENT_TRANSACTIONS: the last one is still being ended
+    89,  # THROTTLING_QUOTA_EXCEEDED
+})  # fmt: skip
+_SOON: Final = frozenset({NONE, 51})
+"""What is no trouble of the broker's."""
+_SEQUENCE_SENT_BEFORE: Final = 46
+"""The batch is there already: the answer to an earlier attempt was lost."""
+
+# Base offset, length, leader's epoch, magic, checksum | attributes, last offset delta, first and newest timestamp,
+# producer's id and epoch, sequence, records.
+_HEAD: Final = struct.Struct(">qiibI")
+_CHECKED: Final = struct.Struct(">hiqqqhii")
+_LENGTH_FROM: Final = 12
+_MAGIC: Final = 2
+_TRANSACTIONAL: Final = 0x10
+_LZ4: Final = 3
+_SEQUENCES: Final = 0x7FFFFFFF
 
 log = logging.getLogger("truyvet.transaction")
 
 
 class FencedError(Exception):
-    """This producer may not write any more: another owner of the partition has started."""
+    """This producer may not write any more: another owner of the partition has started, or it took too long."""
+
+
+class RefusedError(Exception):
+    """The broker refuses for good: rights, configuration, a record that is too large. One sentence."""
 
 
 class TransactionalProducer:
-    """Commits steps of one room partition, one at a time, from one thread."""
+    """Commits steps of one room partition, one at a time; each call from one thread at a time."""
 
     def __init__(self, settings: Settings, room: str, partition: int, changelog: str) -> None:
         """Fences older owners and settles what they left open; waits for the broker as long as it takes.
 
         Raises:
-            KafkaException: the broker refuses for good (rights, configuration).
+            RefusedError: the broker refuses for good.
         """
         self._topic = settings.topic
-        self._changelog = changelog
+        self._partitions = settings.partitions
+        self._changelog = settings.topic(changelog)
         self._partition = partition
         self._name = f"{settings.topic_prefix}{room}-{partition}"
-        self._options = settings.librdkafka() | {
-            "transactional.id": self._name,
-            "transaction.timeout.ms": 60_000,
-            "partitioner": "murmur2_random",
-            "compression.type": "lz4",
-            "linger.ms": 500,  # a commit sends at once what is left; until then batches may fill
-            "batch.size": 1_000_000,
-            "batch.num.messages": 100_000,
-            "message.max.bytes": MESSAGE_BYTES_MAX,
-            "queue.buffering.max.messages": 500_000,
-            "delivery.report.only.error": True,
-        }
-        self._producer = self._connected()
+        self._sequences: dict[Place, int] = {}
+        self._owner = Owner(-1, -1)
+        self._requests = Requests(settings, self._name, TRANSACTION_TIMEOUT_MS)
         try:
-            self._producer.init_transactions(_AT_ONCE_SECONDS)
-        except KafkaException as exception:
-            if exception.args[0].code() in {KafkaError.CONCURRENT_TRANSACTIONS, KafkaError._TIMED_OUT}:
-                # Of a transaction that was left open the broker first says that it is being aborted, and the client
-                # asks again only after half a second. A new client asks at once.
-                self._producer = self._connected()
-            self._retry("init_transactions", self._producer.init_transactions)
+            self._until_done("opening", self._take_over)
+        except BaseException:
+            self.close()
+            raise
 
-    def _connected(self) -> Producer:
-        producer = Producer(self._options)
-        # With a connection up, the client finds the coordinator at once; else it looks again after half a second.
-        with contextlib.suppress(KafkaException):
-            producer.list_topics(self._topic(self._changelog), timeout=_CALL_SECONDS)
-        return producer
+    def close(self) -> None:
+        """Gives the connections back; nothing may be on its way."""
+        self._requests.close()
 
-    def _retry(self, what: str, call: Callable[[float], object]) -> None:
-        """Calls until it succeeds, as long as the broker merely cannot be reached; says so once."""
-        said = False
-        while True:
-            try:
-                call(_CALL_SECONDS)
-                break
-            except KafkaException as exception:
-                error: KafkaError = exception.args[0]
-                if error.fatal() or _is_fence(error):
-                    raise FencedError(str(error)) from exception
-                if not error.retriable():
-                    raise
+    def commit(self, step: Step) -> None:
+        """Sends the step as one transaction and returns once it is committed.
+
+        Raises:
+            FencedError: another owner has started, or the coordinator has given up; nothing of the step counts, unless
+                only the answer to the commit was lost.
+            RefusedError: the broker refuses for good.
+        """
+        waiting = self._packed(step)
+        places = list(waiting)
+        self._until_done("commit", lambda: self._requests.add_partitions(self._owner, places))
+        while waiting:
+            self._until_done("commit", lambda: self._send(waiting))
+        self._until_done("commit", lambda: self._requests.commit_transaction(self._owner))
+
+    def _take_over(self) -> int:
+        code, self._owner = self._requests.init_producer_id()
+        return code
+
+    def _until_done(self, what: str, attempt: Callable[[], int]) -> None:
+        """Attempts until the answer is that it is done; says once that it waits for the broker, and that it went on."""
+        pause_seconds, said = _PAUSE_SECONDS_FIRST, False
+        while (code := attempt()) != NONE:
+            if code in _FENCED:
+                raise FencedError(f"{self._name}: {what}: the broker answers with error {code}")
+            if code not in _PASSING:
+                raise RefusedError(f"{self._name}: {what}: the broker refuses with error {code}")
+            if code not in _SOON:
                 BROKER_ERRORS.inc()
-                if not said:
-                    log.warning("%s: %s waits for the broker: %s", self._name, what, error.str())
+                if not said and pause_seconds >= _PAUSE_SECONDS_MAX:
+                    log.warning("%s: %s waits for the broker: error %d", self._name, what, code)
                     said = True
-                time.sleep(_RETRY_SECONDS)
+            time.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
         if said:
             log.warning("%s: %s went on: the broker is back", self._name, what)
 
-    def commit(self, step: Step) -> None:
-        """Sends the step as one transaction and returns once it is committed; again from the start if aborted.
+    def _packed(self, step: Step) -> dict[Place, deque[bytes]]:
+        """The step's batches by partition, in the order in which each partition must take them."""
+        packings: dict[str, Packing] = {}
 
-        Raises:
-            FencedError: another owner has started; nothing of the step counts.
-            KafkaException: the broker refuses for good.
-        """
-        while True:
-            try:
-                self._producer.begin_transaction()
-                self._send(step)
-                self._retry("commit", self._producer.commit_transaction)
-            except KafkaException as exception:
-                error: KafkaError = exception.args[0]
-                if error.fatal() or _is_fence(error):
-                    raise FencedError(str(error)) from exception
-                # A transaction that has failed takes no more records, and only that is what produce() says of it.
-                if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
-                    raise
-                BROKER_ERRORS.inc()
-                log.warning("%s: transaction starts over: %s", self._name, error.str())
-                self._retry("abort", self._producer.abort_transaction)
-            else:
-                return
+        def packing(topic: str) -> Packing:
+            if topic not in packings:
+                packings[topic] = Packing(self._partitions, BATCH_BYTES_MAX)
+            return packings[topic]
 
-    def _send(self, step: Step) -> None:
         for topic, messages in step.outputs.items():
-            self._produce(self._topic(topic), messages)
-        for message in step.headed:
-            self._produce_headed(message)
+            packing(self._topic(topic)).add(messages)
+        for topic, headed in step.headed.topics.items():
+            packing(self._topic(topic)).add(headed)
         timestamp_ms = max(step.timestamp_ms, KAFKA_TIMESTAMP_MIN_MS)
-        changes = [(key, value, self._partition, timestamp_ms) for key, value in step.changes.items()]
-        self._produce(self._topic(self._changelog), changes)
+        packing(self._changelog).add_changes(step.changes, self._partition, timestamp_ms)
+        batches: dict[Place, deque[bytes]] = {}
+        for topic, packed in packings.items():
+            for section in packed.sections_of():
+                place = (topic, section[0])
+                batches.setdefault(place, deque()).append(self._batch(place, section))
+        return batches
 
-    def _produce(self, topic: str, messages: Iterable[Message]) -> None:
-        # Not produce_batch: it knows no timestamps, and outputs carry those of their cause. By position
-        # (callback and on_delivery are two): names cost 0.6 µs a call.
-        produce = self._producer.produce
-        for key, value, partition, timestamp_ms in messages:
-            try:
-                produce(topic, value, key, partition, None, None, timestamp_ms)
-            except BufferError:
-                self._produce_when_there_is_room(topic, value, key, partition, None, None, timestamp_ms)
+    def _batch(self, place: Place, section: Section) -> bytes:
+        """The record batch of a section, with the next sequence numbers of its partition."""
+        _, records, first_ms, newest_ms, data = section
+        sequence = self._sequences.get(place, 0)
+        self._sequences[place] = (sequence + records) & _SEQUENCES
+        attributes = _TRANSACTIONAL
+        compressed = _compressed(data)
+        if len(compressed) < len(data):
+            data, attributes = compressed, _TRANSACTIONAL | _LZ4
+        checked = _CHECKED.pack(attributes, records - 1, first_ms, newest_ms, *self._owner, sequence, records) + data
+        length = _HEAD.size - _LENGTH_FROM + len(checked)
+        return _HEAD.pack(0, length, -1, _MAGIC, crc32c_cython(checked)) + checked
 
-    def _produce_when_there_is_room(self, *record: Any) -> None:
-        while True:
-            self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
-            with contextlib.suppress(BufferError):
-                self._producer.produce(*record)
-                return
-
-    def _produce_headed(self, message: HeadedMessage) -> None:
-        headers = cast("list[tuple[str, str | bytes | None]]", message.headers)
-        record = (message.value, message.key, message.partition, None, None, message.timestamp, headers)
-        topic = self._topic(message.topic)
-        try:
-            self._producer.produce(topic, *record)
-        except BufferError:
-            self._produce_when_there_is_room(topic, *record)
+    def _send(self, waiting: dict[Place, deque[bytes]]) -> int:
+        """Sends each partition its next batch; what was taken is off ``waiting``. The first code that is an error."""
+        worst = NONE
+        for place, code in self._requests.produce({place: batches[0] for place, batches in waiting.items()}).items():
+            if code in {NONE, _SEQUENCE_SENT_BEFORE}:
+                waiting[place].popleft()
+                if not waiting[place]:
+                    del waiting[place]
+            elif worst in _PASSING or worst == NONE:
+                worst = code
+        return worst
 
 
-def _is_fence(error: KafkaError) -> bool:
-    return error.code() in (KafkaError._FENCED, KafkaError._FATAL)
+def _compressed(data: bytes) -> bytes:
+    """One LZ4 frame with blocks that stand alone, as Kafka wants them (KIP-57)."""
+    compressor = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)
+    compressor.compress(data)
+    return bytes(compressor.finish())

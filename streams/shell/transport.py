@@ -22,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.core.records import Records
 from streams.shell.fetching import CHUNK_RECORDS_MAX, Chunk, fetch_in_chunks
 from truyvet import logs
 from truyvet.metrics import BROKER_ERRORS
@@ -29,7 +30,7 @@ from truyvet.metrics import BROKER_ERRORS
 FETCH_MAX_WAIT_MS = 200
 _ACK_POLL_SECONDS = 0.01
 _JOIN_AGAIN_SECONDS = 0.5
-RUN_BYTES_MAX = 8 * 1024 * 1024
+RUN_BYTES_MAX = 16 * 1024 * 1024
 """About what the values of one fetch may take in all: a megabyte that is fetched may hold hundreds, compressed."""
 
 log = logs.get("transport")
@@ -47,7 +48,7 @@ class Run(NamedTuple):
     start: int
     next: int
     epoch: int
-    records: list[Any]
+    records: Records
 
 
 def _append(runs: list[Run], more: list[Run]) -> None:
@@ -192,7 +193,7 @@ class BatchConsumer(driver.Consumer):
             record.partition,
             last.offset,
             last.timestamp / 1000.0,
-            last.timestamp_type,
+            0,
             [],
             None,
             cast("bytes", record),  # Faust hands it on as it is

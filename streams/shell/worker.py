@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -47,7 +46,7 @@ _GC_SECONDS = 60.0
 _STOP_SECONDS_MAX = 10.0
 _HEARTBEAT_SECONDS = 0.3
 """So soon a worker hears that another one is gone: with its session's end that is what taking over waits for."""
-_FETCH_BYTES_MAX = 1024 * 1024
+_FETCH_BYTES_MAX = 2 * 1024 * 1024
 
 Answer = TypeVar("Answer")
 
@@ -80,10 +79,10 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
             username=settings.sasl_username,
             password=settings.sasl_password,
             mechanism=settings.sasl_mechanism,
-            ssl_context=_ssl_context(settings),
+            ssl_context=settings.ssl_context(),
         )
     elif settings.security_protocol == "SSL":
-        credentials = faust.SSLCredentials(context=_ssl_context(settings))
+        credentials = faust.SSLCredentials(context=settings.ssl_context())
     session_seconds = settings.session_timeout_ms / 1000
     return faust.App(
         f"{settings.topic_prefix}workers",
@@ -113,12 +112,6 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         autodiscover=False,
         loghandlers=[],
     )
-
-
-def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    if settings.security_protocol == "SASL_PLAINTEXT":
-        return None
-    return ssl.create_default_context(cafile=settings.ssl_ca_file or None)
 
 
 def add_agents(app: faust.App, settings: Settings, rooms: Rooms) -> None:

@@ -85,7 +85,12 @@ def _played(plan: Plan, partitions: int, skip: Skip) -> Pipeline:
             kind, number, line = entry
             home = number % partitions if line.key is None else BY_KEY
             pipeline.produce(kind.topic, line.key, line.value, line.timestamp_ms, home)
-            log = next(log for log in pipeline.logs.values() if log and log[-1].value is line.value)
+            # The one that ends with it and was not moved yet: of values of one byte there is only one object each.
+            log = next(
+                log
+                for log in pipeline.logs.values()
+                if log and log[-1].value is line.value and log[-1].offset < min(PLAN_OFFSET, LATE_OFFSET)
+            )
             log[-1] = log[-1]._replace(offset=number + (LATE_OFFSET if kind is VENUES_LATE else PLAN_OFFSET))
     return pipeline
 

@@ -9,6 +9,7 @@ from streams.core import proximity, visit_records, wire
 from streams.core.crossing import Interval, was_header
 from streams.core.directory import CATEGORY_NAMES
 from streams.core.intervals import BOUNDS_MINUTES
+from streams.core.records import Records
 from streams.core.step import Record
 from streams.core.times import MINUTE_MS
 from streams.core.visits import ESTIMATED, SCANNED, VISIT_MS_MAX, Visit
@@ -43,7 +44,7 @@ def _record(offset: int, drawn: tuple[int, int, int, int, int, str]) -> Record:
 def test_both_forms_keep_the_same(drawn: list[tuple[int, int, int, int, int, str]], cases: dict[bytes, object]) -> None:
     """New, changed and retracted visits of every length at the edges of every class, with and without cases there."""
     records = [_record(offset, one) for offset, one in enumerate(drawn)]
-    assert visit_records.kept(records, cases) == proximity.kept(records, cases)
+    assert visit_records.kept(Records.of(records), cases) == proximity.kept(records, cases)
 
 
 @given(VISITS, st.integers(0, 2**32))
@@ -57,6 +58,6 @@ def test_what_is_written_otherwise_is_left_or_read_the_same(
     at = rng.randrange(len(text))
     text[at : at + rng.choice([0, 1])] = rng.choice([b"", b" ", b"\\", b'"', b"x", b"9"])
     changed = [record._replace(value=bytes(text))]
-    found = visit_records.kept(changed, {})
+    found = visit_records.kept(Records.of(changed), {})
     if found is not None:
         assert found == proximity.kept(changed, {})

@@ -9,6 +9,7 @@ import pytest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.core.records import Records
 from streams.core.step import Record
 from streams.shell.fetching import CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX, Chunk
 from streams.shell.transport import RUN_BYTES_MAX, BatchConsumerThread, Run
@@ -31,7 +32,7 @@ class _Log:
             self._between()
         count = min(CHUNK_RECORDS_MAX, -(-CHUNK_BYTES_MAX // len(self.value)))
         start, self.next = self.next, self.next + count
-        records = [Record(start + number, 1, b"k", self.value) for number in range(count)]
+        records = Records.of([Record(start + number, 1, b"k", self.value) for number in range(count)])
         return {PARTITION: [Chunk(self.next - 1, records, count * len(self.value))]}
 
 

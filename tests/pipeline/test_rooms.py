@@ -9,6 +9,7 @@ from typing import Any, cast
 from faust.types import TP
 
 from schemas.areas import load_areas
+from streams.core.records import Records
 from streams.core.room import RoomPartition
 from streams.core.step import Record
 from streams.shell.rooms import Rooms
@@ -41,7 +42,7 @@ class _Runner:
 
 def _run(start: int, following: int, epoch: int) -> Run:
     records = [Record(offset, 1, b"k", b"v") for offset in range(start, following)]
-    return Run(TOPIC, 0, start, following, epoch, records)
+    return Run(TOPIC, 0, start, following, epoch, Records.of(records))
 
 
 async def _take(runner: _Runner, epoch: int | None, runs: list[Run]) -> tuple[list[tuple[int, int]], int]:

@@ -16,7 +16,7 @@ from sinks.cut import FIELDS_MAX, Cutter, Kind, cut
 from sinks.records import Records
 from sinks.tables import TABLES
 from streams.core import directory, wire
-from streams.core.step import Message
+from streams.core.outbox import Outbox
 from streams.core.tally import Places, Tally
 from streams.core.times import LocalClock, format_ms
 from streams.core.visits import Visit
@@ -104,10 +104,10 @@ def counted() -> list[bytes]:
     """The cells by minute and by hour of one scan."""
     tally = Tally(Places(LocalClock(ZONE)))
     tally.add(b"V", b"0026200701", TIME_MS, 1, frozenset())
-    emitted: list[Message] = []
+    emitted = Outbox()
     state = MemoryState()
     tally.ward_minutes(state, {}, emitted, b"person-0", 3)
-    tally.venue_hours(state, {}, emitted, [], b"person-0", 3)
+    tally.venue_hours(state, {}, emitted, Outbox(), b"person-0", 3)
     return [value for _, value, _, _ in emitted if value is not None]
 
 

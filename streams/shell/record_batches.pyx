@@ -1,0 +1,156 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""Records as Kafka's record batches hold them (message format 2), before compression: no I/O, no clock.
+
+A step makes some tens of thousands of records; each is written once, to where it will be sent from. Keys without a
+partition go where Kafka's own partitioner (murmur2) sends them. ``tests/pipeline/test_record_batches.py`` reads
+everything back with aiokafka's reader, and holds it to aiokafka's writer byte for byte.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+from streams.core.outbox cimport Outbox, Outgoing
+from streams.core.raw cimport murmur2
+from streams.core.varints cimport VARINT_BYTES_MAX, put_sized, put_varint, varint_bytes
+
+cdef enum:
+    ROOM_BYTES_FIRST = 2048
+
+cdef const char* NO_HEADERS = b"\0"  # their number
+
+
+Section = tuple[int, int, int, int, bytes]
+
+
+cdef struct Growing:
+    char* data
+    Py_ssize_t size
+    Py_ssize_t room
+    int32_t records
+    int64_t first_ms
+    int64_t newest_ms
+
+
+cdef class Packing:
+    """The records of one topic in one transaction, partition by partition, in the order in which they were added.
+
+    Args:
+        partitions: How many the topic has.
+        bytes_max: A section that would grow beyond this is closed, and the partition begins another one.
+    """
+
+    cdef Growing* sections
+    cdef int partitions
+    cdef Py_ssize_t bytes_max
+    cdef list closed
+
+    def __cinit__(self, int partitions, Py_ssize_t bytes_max):
+        self.sections = <Growing*> calloc(partitions, sizeof(Growing))
+        if not self.sections:
+            raise MemoryError
+        self.partitions, self.bytes_max, self.closed = partitions, bytes_max, []
+
+    def __dealloc__(self):
+        cdef int i
+        if self.sections:
+            for i in range(self.partitions):
+                free(self.sections[i].data)
+            free(self.sections)
+
+    def add(self, messages):
+        """Adds records: an ``Outbox``, or messages of which one is made."""
+        cdef Outbox box
+        if isinstance(messages, Outbox):
+            box = messages
+        else:
+            box = Outbox()
+            box.extend(messages)
+        cdef Py_ssize_t at = 0
+        cdef Outgoing* head
+        cdef const char* key
+        cdef const char* value
+        cdef const char* headers
+        while at < box.size:
+            head = <Outgoing*> (box.data + at)
+            key = <const char*> (head + 1)
+            value = key + max(head.key_bytes, 0)
+            headers = value + max(head.value_bytes, 0)
+            at = (headers + head.header_bytes - box.data + 7) & ~7
+            if head.header_bytes:
+                self._add(key, head.key_bytes, value, head.value_bytes, head.partition, head.timestamp, headers, head.header_bytes)
+            else:
+                self._add(key, head.key_bytes, value, head.value_bytes, head.partition, head.timestamp, NO_HEADERS, 1)
+
+    def add_changes(self, dict changes, int32_t partition, int64_t timestamp_ms):
+        """Adds a record for each key and value, all to one partition."""
+        cdef bytes key, value
+        for key, value in changes.items():
+            self._add(
+                PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), NULL if value is None else PyBytes_AS_STRING(value),
+                -1 if value is None else PyBytes_GET_SIZE(value), partition, timestamp_ms, NO_HEADERS, 1,
+            )
+
+    cdef int _add(
+        self, const char* key, Py_ssize_t key_bytes, const char* value, Py_ssize_t value_bytes, int32_t partition,
+        int64_t timestamp_ms, const char* headers, Py_ssize_t header_bytes,
+    ) except -1:
+        cdef Py_ssize_t inside
+        cdef Growing* section
+        cdef char* to
+        if partition < 0:
+            if key_bytes < 0:
+                raise ValueError("a record without a key goes to no partition by itself")
+            partition = <int32_t> ((murmur2(key, key_bytes) & 0x7FFFFFFF) % <uint32_t> self.partitions)
+        if partition >= self.partitions:
+            raise ValueError(f"partition {partition} of {self.partitions}")
+        section = self.sections + partition
+        if section.records and section.size + max(key_bytes, 0) + max(value_bytes, 0) + header_bytes > self.bytes_max:
+            self._close(partition)
+        if section.records == 0:
+            section.first_ms = section.newest_ms = timestamp_ms
+        inside = (
+            1 + varint_bytes(timestamp_ms - section.first_ms) + varint_bytes(section.records)
+            + varint_bytes(key_bytes) + max(key_bytes, 0) + varint_bytes(value_bytes) + max(value_bytes, 0) + header_bytes
+        )
+        self._make_room(section, inside + VARINT_BYTES_MAX)
+        to = put_varint(section.data + section.size, inside)
+        to[0] = 0
+        to = put_varint(put_varint(to + 1, timestamp_ms - section.first_ms), section.records)
+        to = put_sized(put_sized(to, key, key_bytes), value, value_bytes)
+        memcpy(to, headers, header_bytes)
+        section.size = to + header_bytes - section.data
+        section.records += 1
+        section.newest_ms = max(section.newest_ms, timestamp_ms)
+        return 0
+
+    cdef int _make_room(self, Growing* section, Py_ssize_t more) except -1:
+        cdef Py_ssize_t room = max(section.room, ROOM_BYTES_FIRST)
+        cdef char* data
+        while room < section.size + more:
+            room *= 2
+        if room > section.room:
+            data = <char*> realloc(section.data, room)
+            if not data:
+                raise MemoryError
+            section.data, section.room = data, room
+        return 0
+
+    cdef int _close(self, int partition) except -1:
+        cdef Growing* section = self.sections + partition
+        self.closed.append((
+            partition, section.records, section.first_ms, section.newest_ms,
+            PyBytes_FromStringAndSize(section.data, section.size),
+        ))
+        section.size = section.records = 0
+        return 0
+
+    def sections_of(self):
+        """What was added: (partition, records, first and newest timestamp, bytes) each, of a partition in order."""
+        cdef int i
+        for i in range(self.partitions):
+            if self.sections[i].records:
+                self._close(i)
+        done, self.closed = self.closed, []
+        return done
