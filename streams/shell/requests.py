@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.errors import BrokerResponseError, KafkaError, RequestTimedOutError
+from aiokafka.errors import BrokerResponseError, KafkaError, NodeNotReadyError, RequestTimedOutError
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
 from aiokafka.structs import TopicPartition
@@ -157,9 +157,11 @@ class Requests:
                 client_id=f"truyvet-{self._transactional_id}",
                 request_timeout_ms=int(_ANSWER_SECONDS * 1000),
             )
-            await client.bootstrap()
-            self._client = client
+            self._client = client  # so that it is closed if it does not come to know anybody
             self._topics = set()
+            await client.bootstrap()
+            if not client.cluster.brokers():
+                raise NodeNotReadyError("the broker does not say yet who there is")
         return self._client
 
     def _disconnect(self) -> None:

@@ -1,63 +1,197 @@
-"""What a room's producer makes of the client's errors, where the real ones are hard to come by."""
+"""What a room's producer makes of the brokers' answers, where the real ones are hard to come by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
 from streams.core.step import Step
 from streams.shell import transaction
-from streams.shell.transaction import FencedError, TransactionalProducer
+from streams.shell.requests import NONE, UNREACHABLE, Owner, Place
+from streams.shell.transaction import FencedError, RefusedError, TransactionalProducer
+from tests.sim.kafka_log import Batch, Unsent
+from tests.sim.kafka_producer import read_batch
 from truyvet.config import Settings
 
+OWNER = Owner(7, 3)
+VISITS = Settings().topic("visits")
+CHANGELOG = (Settings().topic("state-person"), 0)
+SAMPLES = (UNREACHABLE, 2, 3, 5, 6, 7, 14, 15, 16, 19, 51, 89)
+"""Codes that pass."""
 
-class _Producer:
-    """Does what it is told to at its first produce(), and remembers the calls."""
 
-    def __init__(self, first: Callable[[], None]) -> None:
+class _Requests:
+    """Answers as it is told to, in turn and then that it is done; remembers what it was asked."""
+
+    def __init__(self, answers: Mapping[str, Sequence[int | Mapping[Place, int]]]) -> None:
         self.calls: list[str] = []
-        self._first: Callable[[], None] | None = first
+        self.added: list[list[Place]] = []
+        self.sent: list[dict[Place, bytes]] = []
+        self._answers = {what: list(codes) for what, codes in answers.items()}
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def call(*_: object, **__: object) -> None:
-            self.calls.append(name)
-            if name == "produce" and self._first is not None:
-                first, self._first = self._first, None
-                first()
+    def _next(self, what: str) -> int | Mapping[Place, int]:
+        self.calls.append(what)
+        answers = self._answers.get(what)
+        return answers.pop(0) if answers else NONE
 
-        return call
+    def _code(self, what: str) -> int:
+        code = self._next(what)
+        assert isinstance(code, int)
+        return code
+
+    def init_producer_id(self) -> tuple[int, Owner]:
+        code = self._code("init")
+        return code, OWNER if code == NONE else Owner(-1, -1)
+
+    def add_partitions(self, owner: Owner, places: Sequence[Place]) -> int:
+        assert owner == OWNER
+        self.added.append(list(places))
+        return self._code("add")
+
+    def produce(self, batches: Mapping[Place, bytes]) -> dict[Place, int]:
+        self.sent.append(dict(batches))
+        codes = self._next("produce")
+        return {place: codes if isinstance(codes, int) else codes.get(place, NONE) for place in batches}
+
+    def commit_transaction(self, owner: Owner) -> int:
+        assert owner == OWNER
+        return self._code("commit")
+
+    def close(self) -> None:
+        self.calls.append("close")
 
 
-def _failing(code: int) -> Callable[[], None]:
-    def fail() -> None:
-        raise KafkaException(KafkaError(code))
-
-    return fail
+Told = Callable[..., tuple[TransactionalProducer, _Requests]]
 
 
-def _commit(monkeypatch: pytest.MonkeyPatch, code: int) -> list[str]:
-    fake = _Producer(_failing(code))
-    monkeypatch.setattr(transaction, "Producer", lambda _: fake)
-    producer = TransactionalProducer(Settings(), "person", 0, "state-person")
-    producer.commit(Step(number=1, timestamp_ms=0, changes={b"k": b"v"}))
-    return fake.calls
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """A producer, and what it asks, which is told what to answer."""
+    monkeypatch.setattr(transaction, "time", SimpleNamespace(sleep=lambda _: None))
+
+    def make(**answers: Sequence[int | Mapping[Place, int]]) -> tuple[TransactionalProducer, _Requests]:
+        requests = _Requests(answers)
+        monkeypatch.setattr(transaction, "Requests", lambda *_: requests)
+        return TransactionalProducer(Settings(partitions=3), "person", 0, "state-person"), requests
+
+    return make
 
 
-def test_a_transaction_that_has_failed_under_way_starts_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that could not be delivered fails the transaction while records still come: abort, then all again."""
-    once = ["begin_transaction", "produce"]
-    assert _commit(monkeypatch, KafkaError._STATE) == [
-        *("list_topics", "init_transactions", *once, "abort_transaction"),
-        *(*once, "commit_transaction"),
+def _step(number: int = 1, records: int = 1) -> Step:
+    """A step with so many records to each of three partitions of a topic, and a change."""
+    step = Step(number=number, timestamp_ms=0, changes={b"k": b"%d" % number})
+    for record in range(records):
+        for partition in range(3):
+            step.emit("visits", b"key", b"%d" % record, 5, partition)
+    return step
+
+
+def _batches(requests: _Requests, place: Place) -> Iterable[Batch]:
+    return (read_batch(sent[place]) for sent in requests.sent if place in sent)
+
+
+def test_a_step_is_one_transaction_of_batches(told: Told) -> None:
+    """Its partitions, one batch to each, the commit; the next one's batches go on with the sequence numbers."""
+    producer, requests = told()
+    for number in (1, 2):
+        producer.commit(_step(number, records=2))
+    producer.close()
+    assert requests.calls == ["init", *("add", "produce", "commit") * 2, "close"]
+    places: list[Place] = [*((VISITS, p) for p in range(3)), CHANGELOG]
+    assert requests.added == [places, places]
+    assert [sorted(sent) for sent in requests.sent] == [sorted(places)] * 2
+    records: list[Unsent] = [(b"key", b"0", 5, []), (b"key", b"1", 5, [])]
+    assert list(_batches(requests, (VISITS, 1))) == [Batch(*OWNER, 0, records), Batch(*OWNER, 2, records)]
+    assert list(_batches(requests, CHANGELOG)) == [
+        Batch(*OWNER, sequence, [(b"k", b"%d" % (sequence + 1), 1, [])]) for sequence in (0, 1)
     ]
 
 
+@pytest.mark.parametrize("what", ["init", "add", "produce", "commit"])
+def test_what_passes_is_asked_again(told: Told, what: str) -> None:
+    """Whatever has not answered, or says that it cannot yet, and nothing before it."""
+    producer, requests = told(**{what: SAMPLES})
+    producer.commit(_step())
+    order = ["init", "add", "produce", "commit"]
+    assert requests.calls == [call for call in order for _ in range(len(SAMPLES) + 1 if call == what else 1)]
+    assert all(one == other for one, other in pairwise(requests.added))
+    assert all(one == other for one, other in pairwise(requests.sent)), "the same bytes, under the same numbers"
+
+
+def test_only_what_was_not_taken_is_sent_again(told: Told) -> None:
+    """With the same bytes; a batch that is known to be there counts as taken."""
+    refused: Sequence[Mapping[Place, int]] = [
+        {(VISITS, 0): 6, (VISITS, 1): 46, CHANGELOG: UNREACHABLE},
+        {(VISITS, 0): 5},
+        {(VISITS, 0): 46},
+    ]
+    producer, requests = told(produce=refused)
+    producer.commit(_step())
+    first, *later = requests.sent
+    assert [set(sent) for sent in later] == [{(VISITS, 0), CHANGELOG}, {(VISITS, 0)}]
+    assert all(sent.items() <= first.items() for sent in later)
+    assert requests.calls[-1] == "commit"
+
+
+def test_batches_of_a_partition_go_out_in_order(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one only after the one before was taken, whatever others do meanwhile."""
+    monkeypatch.setattr(transaction, "BATCH_BYTES_MAX", 1)
+    slow = (VISITS, 1)
+    producer, requests = told(produce=[{slow: 6}, {slow: UNREACHABLE}])
+    producer.commit(_step(records=3))
+    numbers = [(batch.sequence, batch.records[0][1]) for batch in _batches(requests, slow)]
+    assert numbers == [(0, b"0"), (0, b"0"), (0, b"0"), (1, b"1"), (2, b"2")]
+    for place in ((VISITS, 0), (VISITS, 2)):
+        assert [batch.sequence for batch in _batches(requests, place)] == [0, 1, 2]
+    assert requests.calls[-1] == "commit"
+
+
+@pytest.mark.parametrize("what", ["add", "produce", "commit"])
 @pytest.mark.parametrize(
-    ("code", "error"), [(KafkaError._FATAL, FencedError), (KafkaError._INVALID_ARG, KafkaException)]
+    ("code", "error"),
+    [
+        *((code, FencedError) for code in (45, 47, 48, 49, 59, 90, 120)),
+        *((code, RefusedError) for code in (10, 29, -1)),
+    ],
 )
-def test_other_errors_are_no_reason_to_start_over(
-    monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
-) -> None:
-    """A producer that was fenced, or a record that no broker would take, ends it."""
-    with pytest.raises(error):
-        _commit(monkeypatch, code)
+def test_other_answers_end_it(told: Told, what: str, code: int, error: type[Exception]) -> None:
+    """An owner that is none any more, or a broker that refuses for good: nothing more is asked for the step."""
+    producer, requests = told(**{what: [UNREACHABLE, code]})
+    with pytest.raises(error, match=f"person-0: commit: .*error {code}"):
+        producer.commit(_step())
+    assert requests.calls[-2:] == [what, what]
+
+
+@pytest.mark.parametrize("codes", [{(VISITS, 0): 5, (VISITS, 2): 47}, {(VISITS, 0): 47, (VISITS, 2): 5}])
+def test_one_partition_that_refuses_is_enough(told: Told, codes: Mapping[Place, int]) -> None:
+    """Though another one could be asked again."""
+    producer, requests = told(produce=[codes])
+    with pytest.raises(FencedError):
+        producer.commit(_step())
+    assert requests.calls == ["init", "add", "produce"]
+
+
+@pytest.mark.usefixtures("told")
+def test_a_take_over_that_is_refused_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connections are given back, since there is no producer that could be closed."""
+    made: list[_Requests] = []
+
+    def make(*_: object) -> _Requests:
+        made.append(_Requests({"init": [UNREACHABLE, 53]}))
+        return made[-1]
+
+    monkeypatch.setattr(transaction, "Requests", make)
+    with pytest.raises(RefusedError, match=r"person-0: opening: .*error 53"):
+        TransactionalProducer(Settings(), "person", 0, "state-person")
+    assert made[0].calls == ["init", "init", "close"]
+
+
+def test_a_broker_that_is_away_is_said_once(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """And that it is back; what passes within moments is not worth a line."""
+    producer, _ = told(add=[51] * 20, produce=[6, 6], commit=[UNREACHABLE] * 20)
+    producer.commit(_step())
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        f"commit waits for the broker: error {UNREACHABLE}",
+        "commit went on: the broker is back",
+    ]

@@ -10,19 +10,22 @@ WORKER_STEPS: tuple[str, ...] = (
         "topics asked",
         "init sent",
         "init done",
+        "abort decided",
+        "partitions sent",
         "transaction begun",
         "records sent",
         "commit sent",
         "commit decided",
         "marker written",
     ),
-    *("commit heard", "abort sent", "abort decided", "abort heard"),
+    *("commit heard", "answer lost"),
     *("store open", "store opened", "store write", "store written", "store flush", "store flushed", "store close"),
     *("store rename", "store deletion", "store deleted in part"),
 )
 """Every step of a worker: after each of them it may be killed."""
 WIPING_STEPS = ("store rename", "store deletion", "store deleted in part")
-ABORTING_STEPS = ("abort sent", "abort decided", "abort heard")
+RETRYING_STEPS = ("answer lost",)
+REOPENING_STEPS = ("init done", "abort decided", "abort decided")
 JOINING_STEPS = ("group asked", "group joined", "partitions given back", "partitions taken over")
 REJOINED_STEPS = (*JOINING_STEPS, "insert stored", "offsets on their way", "offsets on their way")
 CLOSING_STEPS = ("consumer closed", "consumer closed", "store flush", "store flushed", "store close")
@@ -32,6 +35,7 @@ SINK_STEPS: tuple[str, ...] = (
     *("topics asked", "consumer closed"),
 )
 COMMIT_STEPS = (
+    "partitions sent",
     "transaction begun",
     "records sent",
     "commit sent",
@@ -47,7 +51,7 @@ STORE_FATES = ("warm", "warm", "warm", "lost", "old")
 
 KINDS = (
     *("stop", "stop", "zombie", "zombie", "leave", "leave", "join", "broker away", "clickhouse away", "insert fails"),
-    *("compact", "commit times out", "transaction aborted", "transaction aborted", "queue full"),
+    *("compact", "answer lost", "answer lost", "transaction times out", "leader moves"),
     *("a day passes", "a day passes"),
 )
 """What may happen beside crashes; each a method of the simulation."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from aiokafka.errors import IllegalStateError, KafkaTimeoutError
 from faust.types import TP
 
+from streams.core.records import Records
 from streams.shell.fetching import CHUNK_RECORDS_MAX, Chunk
 from streams.shell.transport import BatchConsumer, BatchConsumerThread, Run
 from tests.sim.groups import Group, Place
@@ -114,7 +115,8 @@ class Fetching:
             records, following = self._broker.fetch(tp.topic, tp.partition, position, self._fetch_max)
             self._positions[tp] = following
             if records:
-                fetched[tp] = [Chunk(records[-1].offset, records, sum(len(record.value or b"") for record in records))]
+                size_bytes = sum(len(record.value or b"") for record in records)
+                fetched[tp] = [Chunk(records[-1].offset, Records.of(records), size_bytes)]
                 if rng.random() < 0.5:
                     break
         return fetched

@@ -6,26 +6,30 @@ coordinator has decided. A decision stands, whoever dies afterwards.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from streams.core.partition import partition_of
 from tests.sim.groups import Assignor, Group, by_range
 from tests.sim.kafka_consumer import Consumer
 from tests.sim.kafka_log import Headers, Log, Record, Transaction
-from tests.sim.kafka_producer import Producer
+from tests.sim.kafka_producer import Fault, Requests
 from tests.sim.outside import World
-
-Fault = Literal["commit timed out but decided", "transaction must be aborted", "produce queue full"]
+from truyvet.config import Settings
 
 
 class Identity:
-    """What the coordinator knows of one ``transactional.id``; ``current`` is open, or lacks markers still."""
+    """What the coordinator knows of one ``transactional.id``; ``current`` is open, or lacks markers still.
 
-    __slots__ = ("current", "epoch")
+    ``committed`` is whether the transaction that its owner has ended last was; False for one who has ended none.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("committed", "current", "epoch", "producer_id")
+
+    def __init__(self, producer_id: int) -> None:
+        self.producer_id = producer_id
         self.epoch = -1
         self.current: Transaction | None = None
+        self.committed = False
 
 
 class Broker:
@@ -78,7 +82,7 @@ class Broker:
         self.changes += 1
 
     def fail_next(self, kind: Fault) -> None:
-        """The next call of any producer that this can happen to fails so."""
+        """The next request of any producer that this can happen to fails so."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
 
     def end_of_time(self) -> None:
@@ -92,8 +96,7 @@ class Broker:
         for identity in self._identities.values():
             current = identity.current
             if current is not None and not current.decided and now - current.began > current.timeout:
-                identity.epoch += 1
-                self.decide(identity, aborted=True)
+                self.fence(identity)
         self.finish()
 
     def compact(self, topic: str, partition: int, *, tombstones_before: float) -> None:
@@ -140,11 +143,11 @@ class Broker:
             for group in self._groups.values():
                 group.check()
 
-    # What stands in for the library's classes.
+    # What stands in for clients.
 
-    def producer(self, config: Mapping[str, Any]) -> Producer:
-        """In place of ``confluent_kafka.Producer``."""
-        return Producer(self, self._world, config)
+    def requests(self, _settings: Settings, transactional_id: str, transaction_timeout_ms: int) -> Requests:
+        """In place of ``streams.shell.requests.Requests``."""
+        return Requests(self, self._world, self.identity(transactional_id), transaction_timeout_ms)
 
     def consumer(self, config: Mapping[str, Any]) -> Consumer:
         """In place of ``confluent_kafka.Consumer``."""
@@ -166,7 +169,9 @@ class Broker:
 
     def identity(self, transactional_id: str) -> Identity:
         """What is known of a ``transactional.id``."""
-        return self._identities.setdefault(transactional_id, Identity())
+        if transactional_id not in self._identities:
+            self._identities[transactional_id] = Identity(len(self._identities))
+        return self._identities[transactional_id]
 
     def new_member_id(self) -> str:
         """A name for a new member of a group."""
@@ -180,6 +185,11 @@ class Broker:
             self.faults[kind] = left - 1
         return left > 0
 
+    def fence(self, identity: Identity) -> None:
+        """The coordinator aborts the open transaction, and takes nothing more from the owner that began it."""
+        identity.epoch += 1
+        self.decide(identity, aborted=True)
+
     def decide(self, identity: Identity, *, aborted: bool) -> None:
         """The coordinator decides on the open transaction, for good; markers follow."""
         current = identity.current
@@ -187,6 +197,7 @@ class Broker:
         assert not current.decided
         current.decided = True
         current.aborted = aborted
+        identity.committed = not aborted
         if current.logs:
             self._unfinished.append((identity, current))
         else:

@@ -5,7 +5,8 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from unittest.mock import patch
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -13,14 +14,22 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.kafka import KafkaBroker
 from infra.processes import send_signal
+from streams.shell import requests
+from streams.shell.requests import UNREACHABLE
 from tests.sim.kafka import Broker
 from tests.sim.outside import Alone
+from truyvet.config import Settings
+
+if TYPE_CHECKING:
+    from tests.sim.kafka_writer import Writer
 
 CALLS_MAX = 200
 CALL_SECONDS = 0.1
 QUIET_CALLS = 10
 """So many empty answers in a row, a second of the real one's time, count as nothing more to come."""
 LONG_SECONDS = 30.0
+PARTITIONS = 8
+"""As many as any topic here has, or more."""
 
 serial = itertools.count(1)
 
@@ -34,16 +43,16 @@ class Kafka(Protocol):
         """A new topic."""
         ...
 
-    def producer(self, name: str, **options: object) -> Any:
-        """A producer of this ``transactional.id``."""
+    def requests(self, name: str, timeout_ms: int) -> Any:
+        """The requests of this ``transactional.id``."""
         ...
 
     def consumer(self, **options: object) -> Any:
         """A consumer."""
         ...
 
-    def commit_without_answer(self, producer: Any) -> None:
-        """Calls ``commit_transaction`` so that it times out, although the commit is on its way."""
+    def commit_without_answer(self, writer: "Writer") -> None:
+        """Asks for a commit that may happen, and whose answer is lost."""
         ...
 
     def pass_time(self, seconds: float) -> None:
@@ -77,15 +86,15 @@ class Fake:
         self.broker.create_topic(name, partitions, log_append_time=log_append_time)
         return name
 
-    def producer(self, name: str, **options: object) -> Any:
-        return self.broker.producer({"transactional.id": name} | options)
+    def requests(self, name: str, timeout_ms: int) -> Any:
+        return self.broker.requests(Settings(), name, timeout_ms)
 
     def consumer(self, **options: object) -> Any:
         return self.broker.consumer(_CONSUMER | options)
 
-    def commit_without_answer(self, producer: Any) -> None:
-        self.broker.fail_next("commit timed out but decided")
-        assert error_of(lambda: producer.commit_transaction(0.001)) == TIMED_OUT
+    def commit_without_answer(self, writer: "Writer") -> None:
+        self.broker.fail_next("commit lost")
+        assert writer.requests.commit_transaction(writer.owner) == UNREACHABLE
 
     def pass_time(self, seconds: float) -> None:
         self.world.now += seconds
@@ -113,6 +122,7 @@ class Real:
         self._admin = AdminClient(dict(self._base))
         self._topics: list[str] = []
         self._consumers: list[confluent_kafka.Consumer] = []
+        self._requests: list[requests.Requests] = []
 
     def topic(self, partitions: int = 1, *, log_append_time: bool = False) -> str:
         name = f"contract-{next(serial)}"
@@ -132,22 +142,26 @@ class Real:
             time.sleep(0.05)
         return name
 
-    def producer(self, name: str, **options: object) -> Any:
-        identity = f"contract-{name}-{id(self)}"
-        return confluent_kafka.Producer(self._base | {"transactional.id": identity, "linger.ms": 20} | options)
+    def requests(self, name: str, timeout_ms: int) -> Any:
+        settings = Settings(brokers=self._server.brokers, partitions=PARTITIONS)
+        self._requests.append(requests.Requests(settings, f"contract-{name}-{id(self)}", timeout_ms))
+        return self._requests[-1]
 
     def consumer(self, **options: object) -> Any:
         made = confluent_kafka.Consumer(self._base | {"fetch.wait.max.ms": 10} | _CONSUMER | options)
         self._consumers.append(made)
         return made
 
-    def commit_without_answer(self, producer: Any) -> None:
+    def commit_without_answer(self, writer: "Writer") -> None:
         # A broker that stands still cannot answer in time, however fast it is.
-        send_signal(self._server.process, signal.SIGSTOP)
-        try:
-            assert error_of(lambda: producer.commit_transaction(0.1)) == TIMED_OUT
-        finally:
-            send_signal(self._server.process, signal.SIGCONT)
+        with patch.object(requests, "_ANSWER_SECONDS", 0.5):
+            writer.requests._disconnect()
+            writer.add()
+            send_signal(self._server.process, signal.SIGSTOP)
+            try:
+                assert writer.requests.commit_transaction(writer.owner) == UNREACHABLE
+            finally:
+                send_signal(self._server.process, signal.SIGCONT)
 
     def pass_time(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -167,6 +181,8 @@ class Real:
     def close(self) -> None:
         for consumer in self._consumers:
             consumer.close()
+        for one in self._requests:
+            one.close()
         if self._topics:
             self._admin.delete_topics(self._topics)
 
@@ -191,14 +207,6 @@ class Failure(NamedTuple):
     abort: bool = False
 
 
-TIMED_OUT = Failure(KafkaError._TIMED_OUT, retriable=True)
-FENCED = Failure(KafkaError._FENCED, fatal=True)
-FATAL = Failure(KafkaError._FATAL)
-STATE = Failure(KafkaError._STATE)
-CONCURRENT = Failure(KafkaError.CONCURRENT_TRANSACTIONS, retriable=True)
-CONFLICT = Failure(KafkaError._CONFLICT, retriable=True)
-
-
 def failed(call: Callable[[], object]) -> Failure | None:
     """How the call failed, or None."""
     try:
@@ -214,27 +222,6 @@ def error_of(call: Callable[[], object]) -> Failure:
     failure = failed(call)
     assert failure is not None
     return failure
-
-
-def ready(kafka: Kafka, name: str, **options: object) -> Any:
-    """A producer that may begin."""
-    producer = kafka.producer(name, **options)
-    producer.init_transactions(LONG_SECONDS)
-    return producer
-
-
-def send(producer: Any, topic: str, *values: bytes, partition: int = 0) -> None:
-    """Produces the values within the transaction that is open, and sends them."""
-    for value in values:
-        producer.produce(topic, value, b"key", partition, None, None, 1_600_000_000_000)
-    assert producer.flush(LONG_SECONDS) == 0
-
-
-def transaction(producer: Any, topic: str, *values: bytes, partition: int = 0) -> None:
-    """Commits the values as one transaction."""
-    producer.begin_transaction()
-    send(producer, topic, *values, partition=partition)
-    producer.commit_transaction(LONG_SECONDS)
 
 
 class Seen:

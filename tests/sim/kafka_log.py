@@ -6,20 +6,48 @@ transaction begins, and nothing of what was aborted; a cleaner leaves gaps and m
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from streams.shell.requests import NONE
+
+_OUT_OF_ORDER_SEQUENCE_NUMBER: Final = 45
+_BATCHES_REMEMBERED: Final = 5
+"""Of each producer, as Kafka does."""
 
 Headers = Sequence[tuple[str, bytes]]
 Unsent = tuple[bytes | None, bytes | None, int, Headers]
 """A record on its way: key, value, timestamp in epoch ms (0 for the time of the append), headers."""
 
 
+class Batch(NamedTuple):
+    """A producer's batch on its way."""
+
+    producer_id: int
+    epoch: int
+    sequence: int
+    records: Sequence[Unsent]
+
+
+class _Writer:
+    """What a partition remembers of a producer, of its newest epoch: (sequence, records) of the last batches."""
+
+    __slots__ = ("epoch", "latest", "next")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.next = 0
+        self.latest: deque[tuple[int, int]] = deque(maxlen=_BATCHES_REMEMBERED)
+
+
 class Transaction:
     """One transaction at the coordinator. ``logs`` are those that it touches and that have no marker of it yet."""
 
-    __slots__ = ("aborted", "began", "decided", "logs", "timeout")
+    __slots__ = ("aborted", "began", "decided", "epoch", "logs", "timeout")
 
-    def __init__(self, began: float, timeout: float) -> None:
+    def __init__(self, epoch: int, began: float, timeout: float) -> None:
+        self.epoch = epoch
         self.began = began
         self.timeout = timeout
         self.logs: dict[Log, None] = {}
@@ -42,7 +70,7 @@ class Record(NamedTuple):
 class Log:
     """One partition. ``first`` is its first offset, ``end`` the next one to be given."""
 
-    __slots__ = ("_offsets", "_open", "_records", "end", "first", "log_append_time", "partition", "topic")
+    __slots__ = ("_offsets", "_open", "_records", "_writers", "end", "first", "log_append_time", "partition", "topic")
 
     def __init__(self, topic: str, partition: int, *, log_append_time: bool) -> None:
         self.topic = topic
@@ -54,6 +82,7 @@ class Log:
         self._records: list[Record] = []
         # In the order of their first offsets, since that is when they come in: the first one is the oldest.
         self._open: dict[Transaction, int] = {}
+        self._writers: dict[int, _Writer] = {}
 
     @property
     def lso(self) -> int:
@@ -76,6 +105,25 @@ class Log:
             self._records.append(Record(offset, timestamp_ms, key, value, headers, transaction, now))
             offset += 1
         self.end = offset
+
+    def holds(self, transaction: Transaction) -> bool:
+        """Whether the transaction has a record here, and no marker yet."""
+        return transaction in self._open
+
+    def take(self, batch: Batch, now: float, transaction: Transaction) -> int:
+        """Appends a producer's batch if it is the next one; of the last few says again that they were taken."""
+        writer = self._writers.get(batch.producer_id)
+        if writer is None or writer.epoch != batch.epoch:
+            writer = self._writers[batch.producer_id] = _Writer(batch.epoch)
+        numbers = batch.sequence, len(batch.records)
+        if numbers in writer.latest:
+            return NONE
+        if batch.sequence != writer.next:
+            return _OUT_OF_ORDER_SEQUENCE_NUMBER
+        writer.latest.append(numbers)
+        writer.next += len(batch.records)
+        self.extend(batch.records, now, transaction)
+        return NONE
 
     def mark(self, transaction: Transaction) -> None:
         """Writes the marker of a transaction that is decided; also one that has no record here takes an offset."""

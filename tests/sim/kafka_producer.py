@@ -1,280 +1,260 @@
-"""The fake transactional producer: what ``confluent_kafka.Producer`` does, as far as the project uses it.
+"""The fake of what a room's producer asks of the brokers, in place of ``streams.shell.requests.Requests``.
 
-``produce`` only queues, and costs next to nothing. Everything is sent within ``flush`` and ``commit_transaction``,
-partition by partition in any order, with a step before, between and after: a process that dies there leaves part
-of its transaction open at the broker, as one would whose batches were sent earlier.
+The coordinator and the partitions keep to their rules at once, one request after the other; a step before, between and
+after, where the process may die, or others come in between. A request or its answer may get lost, some of a request's
+partitions may refuse, and partitions take their batches in any order.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException
+from aiokafka.record.memory_records import MemoryRecords
 
-from tests.sim.kafka_log import Headers, Log, Transaction, Unsent
+from streams.core.step import KAFKA_TIMESTAMP_MIN_MS
+from streams.shell.requests import LEADER_NOT_AVAILABLE, NONE, UNREACHABLE, Owner, Place
+from tests.sim.kafka_log import Batch, Log, Transaction
 from tests.sim.outside import World
 
 if TYPE_CHECKING:
-    from tests.sim.kafka import Broker
+    from tests.sim.kafka import Broker, Identity
 
-_TRANSACTION_TIMEOUT_MS: Final = 60_000
-_ASKS_AGAIN_SECONDS: Final = 0.5
-"""After so long the client asks again where the broker is still aborting what an older producer left open."""
-_INIT: Final = "Init"
-_READY: Final = "Ready"
-_OPEN: Final = "InTransaction"
-_COMMITTING: Final = "BeginCommit"
-_ABORTING: Final = "BeginAbort"
+Fault = Literal[
+    "init lost",
+    "partitions lost",
+    "records lost",
+    "commit lost",
+    "not the leader",
+    "not the coordinator",
+    "transaction takes too long",
+]
+"""What is lost is the request, or its answer."""
+
+UNKNOWN_TOPIC_OR_PARTITION: Final = 3
+NOT_LEADER: Final = 6
+NOT_COORDINATOR: Final = 16
+NOT_ENOUGH_REPLICAS: Final = 19
+INVALID_PRODUCER_EPOCH: Final = 47
+INVALID_TXN_STATE: Final = 48
+INVALID_PRODUCER_ID_MAPPING: Final = 49
+CONCURRENT_TRANSACTIONS: Final = 51
+_ANSWER_SECONDS: Final = 30.0
+_REFUSED_SECONDS: Final = 0.1
 
 
-class Producer:
-    """A transactional producer; made by ``Broker.producer``."""
+class _Call(NamedTuple):
+    """A request to the coordinator: its steps, once it was sent and once it was heard that it is done."""
 
-    def __init__(self, broker: "Broker", world: World, config: Mapping[str, Any]) -> None:
+    sent: str
+    lost: Fault
+    done: str
+
+
+_INIT: Final = _Call("init sent", "init lost", "init done")
+_ADD: Final = _Call("partitions sent", "partitions lost", "transaction begun")
+_COMMIT: Final = _Call("commit sent", "commit lost", "commit heard")
+
+
+class Requests:
+    """The requests of one ``transactional.id``; made by ``Broker.requests``."""
+
+    def __init__(self, broker: "Broker", world: World, identity: "Identity", timeout_ms: int) -> None:
         self._broker = broker
         self._world = world
-        self._identity = broker.identity(config["transactional.id"])
-        self._timeout = config.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS) / 1000
-        self._epoch = -1
-        self._state = _INIT
-        self._fatal: KafkaError | None = None
-        self._abortable: KafkaError | None = None
-        self._queue: dict[Log, list[Unsent]] = {}
-        self._queued_at = 0.0
-        self._transaction: Transaction | None = None
-        self._decided = False
+        self._identity = identity
+        self._timeout = timeout_ms / 1000
 
-    # What the library's class has.
+    def close(self) -> None:
+        """There are no connections."""
 
-    def init_transactions(self, timeout: float) -> None:
-        """Fences older producers of the id, aborts what they left open, waits for markers that are due."""
-        self._expect(_INIT)
-        self._world.step("init sent")
-        self._reach(timeout)
+    # The coordinator.
+
+    def init_producer_id(self) -> tuple[int, Owner]:
+        """Aborts what an older owner left open, and waits for none of its markers: then it must be asked again."""
+        nobody = Owner(-1, -1)
+        code = self._sent(_INIT)
+        if code is not None:
+            return code, nobody
         identity = self._identity
-        identity.epoch += 1
-        self._epoch = identity.epoch
         current = identity.current
-        if current is not None and not current.decided:
-            self._broker.decide(identity, aborted=True)
-            self._finish_current()
-            self._world.wait(lambda: False, min(timeout, _ASKS_AGAIN_SECONDS))
-            if timeout < _ASKS_AGAIN_SECONDS:
-                reason = "Another transaction of this producer is being ended"
-                raise KafkaException(KafkaError(KafkaError.CONCURRENT_TRANSACTIONS, reason, retriable=True))
-        self._finish_current()
-        self._world.step("init done")
-        self._state = _READY
+        if current is None:
+            identity.epoch += 1
+            identity.committed = False
+            owner = Owner(identity.producer_id, identity.epoch)
+            code = self._heard(_INIT, NONE)
+            return code, owner if code == NONE else nobody
+        if not current.decided:
+            self._broker.fence(identity)
+            self._world.step("abort decided")
+        self._write_some_markers(current)
+        return self._heard(_INIT, CONCURRENT_TRANSACTIONS), nobody
 
-    def list_topics(self, _topic: str, timeout: float) -> None:
-        """Waits until the broker answers, for so long."""
-        self._world.step("topics asked")
-        if not self._broker.available and not self._world.wait(lambda: self._broker.available, timeout):
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT, "Failed to get metadata"))
+    def add_partitions(self, owner: Owner, places: Sequence[Place]) -> int:
+        """Begins the owner's transaction with these partitions, or adds them to it; all of them or none."""
+        code = self._sent(_ADD)
+        return code if code is not None else self._heard(_ADD, self._add(owner, places))
 
-    def begin_transaction(self) -> None:
-        """Begins one; the broker hears of it with the first record."""
-        self._expect(_READY)
-        self._state = _OPEN
-        self._transaction = None
-        self._decided = False
-        self._world.step("transaction begun")
+    def _add(self, owner: Owner, places: Sequence[Place]) -> int:
+        logs = [self._log(place) for place in places]
+        if None in logs:
+            return UNKNOWN_TOPIC_OR_PARTITION
+        identity = self._identity
+        current = identity.current
+        ending = current is not None and current.decided
+        refusal = self._refusal(owner)
+        if refusal != NONE:
+            # A coordinator that is just noting an end says so to anybody, and looks at who it is the next time.
+            return CONCURRENT_TRANSACTIONS if ending and self._world.rng.random() < 0.5 else refusal
+        if current is not None and current.decided:
+            self._write_some_markers(current)
+            return CONCURRENT_TRANSACTIONS
+        if current is None:
+            current = identity.current = Transaction(owner.epoch, self._world.time(), self._timeout)
+            identity.committed = False
+        current.logs.update(dict.fromkeys(log for log in logs if log is not None))
+        return NONE
 
-    def produce(  # noqa: PLR0913, PLR0917 - the library's signature
-        self,
-        topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
-        partition: int = -1,
-        on_delivery: Callable[..., None] | None = None,
-        callback: Callable[..., None] | None = None,
-        timestamp: int = 0,
-        headers: Headers = (),
-    ) -> None:
-        """Queues a record; not a step."""
-        assert on_delivery is None
-        assert callback is None
-        if self._state is not _OPEN or self._fatal is not None or self._abortable is not None:
-            self._refuse_record()
-        if self._broker.faults and self._broker.takes_fault("produce queue full"):
-            raise BufferError("Local: Queue full")
-        log = self._broker.log(topic, partition, key)
-        queued = self._queue.get(log)
-        if queued is None:
-            if not self._queue:
-                self._queued_at = self._world.time()
-            queued = self._queue[log] = []
-        queued.append((key, value, timestamp, headers))
+    def commit_transaction(self, owner: Owner) -> int:
+        """Decides, for good; some of the markers are written before the answer comes, others after it."""
+        code = self._sent(_COMMIT)
+        return code if code is not None else self._heard(_COMMIT, self._commit(owner))
 
-    def poll(self, timeout: float) -> int:
-        """Serves callbacks, of which there are none; waits."""
-        self._world.wait(lambda: False, timeout)
-        return 0
+    def _commit(self, owner: Owner) -> int:
+        identity = self._identity
+        self._perhaps_take_too_long()
+        refusal = self._refusal(owner)
+        if refusal != NONE:
+            return refusal
+        current = identity.current
+        if current is None:
+            return NONE if identity.committed else INVALID_TXN_STATE
+        if current.decided:
+            self._write_some_markers(current)
+            return CONCURRENT_TRANSACTIONS
+        self._broker.decide(identity, aborted=False)
+        self._world.step("commit decided")
+        self._write_some_markers(current)
+        return NONE
 
-    def flush(self, timeout: float) -> int:
-        """Sends what is queued; how many records could not be sent in time."""
-        self._raise_if_failed()
-        if self._broker.available or self._world.wait(lambda: self._broker.available, timeout):
-            self._send(timeout)
-        return sum(map(len, self._queue.values()))
+    def _refusal(self, owner: Owner) -> int:
+        if owner.producer_id != self._identity.producer_id:
+            return INVALID_PRODUCER_ID_MAPPING
+        return NONE if owner.epoch == self._identity.epoch else INVALID_PRODUCER_EPOCH
 
-    def commit_transaction(self, timeout: float) -> None:
-        """Sends what is queued and commits. After a time-out, call again: it goes on where it was."""
-        self._expect(_OPEN, _COMMITTING)
-        self._state = _COMMITTING
-        if self._transaction is None and not self._queue:
-            self._state = _READY  # nothing was produced: the broker never hears of it
-            return
-        if not self._decided:
-            self._send(timeout)
-            self._world.step("commit sent")
-            self._reach(timeout)
-            self._take_abort_fault()
-        self._decide(aborted=False)
-        if self._broker.faults and self._broker.takes_fault("commit timed out but decided"):
-            self._world.wait(lambda: False, timeout)
-            raise _timed_out()
-        self._world.step("commit heard")
-        self._end()
-
-    def abort_transaction(self, timeout: float) -> None:
-        """Drops what is queued and aborts. After a time-out, call again."""
-        self._raise_if_fatal()
-        if self._abortable is None:
-            if self._state is _COMMITTING:
-                reason = "Conflicting commit_transaction API call is already in progress"
-                raise KafkaException(KafkaError(KafkaError._CONFLICT, reason, retriable=True))
-            self._expect(_OPEN, _ABORTING)
-        self._state = _ABORTING
-        self._abortable = None
-        self._world.step("abort sent")
-        if self._queue and self._broker.available:
-            self._register()  # partitions are the transaction's from their first record on, sent or not
-        self._queue.clear()
-        if self._transaction is not None:
-            self._reach(timeout)
-            self._decide(aborted=True)
-        self._world.step("abort heard")
-        self._end()
-
-    # How it does it.
-
-    def _decide(self, *, aborted: bool) -> None:
-        """The coordinator hears of the end, once; some of the markers are written before the answer comes."""
-        if self._decided:
-            # Decided before the time-out. The answer may have come since; if it was lost, the request was repeated.
-            if self._epoch != self._identity.epoch and self._world.rng.random() < 0.5:
-                self._fence("Failed to end transaction")
-            return
-        if self._epoch != self._identity.epoch:
-            self._fence("Failed to end transaction")
-        assert self._transaction is self._identity.current
-        self._broker.decide(self._identity, aborted=aborted)
-        self._decided = True
-        self._world.step("abort decided" if aborted else "commit decided")
-        transaction = self._transaction
-        assert transaction is not None
+    def _write_some_markers(self, transaction: Transaction) -> None:
         for _ in range(self._world.rng.randint(0, len(transaction.logs))):
             if not (transaction.logs and self._broker.available):
                 break  # written meanwhile, or to be written later
             self._broker.write_marker(self._identity, transaction)
             self._world.step("marker written")
 
-    def _end(self) -> None:
-        self._transaction = None
-        self._state = _READY
+    def _perhaps_take_too_long(self) -> None:
+        current = self._identity.current
+        if current is not None and not current.decided and self._takes("transaction takes too long"):
+            self._broker.fence(self._identity)
 
-    def _send(self, timeout: float) -> None:
-        """Sends all that is queued, partition by partition, with a step somewhere in between."""
-        if not self._queue:
-            return
+    # The partitions.
+
+    def produce(self, batches: Mapping[Place, bytes]) -> dict[Place, int]:
+        """Each partition takes its batch or does not, with a step somewhere in between; the code of each."""
         self._world.step("records sent")
-        self._reach(timeout)
-        self._register()
-        order = list(self._queue)
-        self._world.rng.shuffle(order)
-        pause_before = self._world.rng.randrange(len(order))
-        for i, log in enumerate(order):
+        if not self._reached():
+            return dict.fromkeys(batches, UNREACHABLE)
+        rng = self._world.rng
+        order = list(batches)
+        rng.shuffle(order)
+        pause_before = rng.randrange(len(order))
+        # Each partition may have another leader, which may be out of reach before it takes the batch, or after.
+        reached, answered = 1.0, 1.0
+        if self._takes("records lost"):
+            reached, answered = rng.choice([0.0, 0.5, 1.0, 1.0]), rng.choice([0.0, 0.5])
+        led = rng.choice([0.0, 0.5]) if self._takes("not the leader") else 1.0
+        codes = {}
+        for i, place in enumerate(order):
             if i == pause_before and i > 0:
                 self._world.step("records sent")
-                self._reach(timeout)
-                self._check_epoch("ProduceRequest failed")
-            log.extend(self._queue.pop(log), self._world.time(), self._transaction)
-            self._broker.changes += 1
+                if not self._broker.available:
+                    reached, answered = 0.0, rng.choice([0.0, 0.5])
+            code = LEADER_NOT_AVAILABLE
+            if reached > rng.random():
+                code = self._append(place, batches[place]) if led > rng.random() else NOT_LEADER
+            codes[place] = code if answered > rng.random() else LEADER_NOT_AVAILABLE
         self._world.step("records sent")
+        if answered < 1.0:
+            self._unanswered()
+        elif rng.random() < 0.5:
+            self._perhaps_take_too_long()
+        return codes
 
-    def _register(self) -> None:
-        """Makes the queued partitions part of the transaction at the coordinator, which begins it if need be."""
-        if self._epoch == self._identity.epoch and self._transaction is None:
-            self._finish_current()
-        self._check_epoch("Failed to add partitions to transaction")
-        if self._transaction is None:
-            self._transaction = Transaction(self._world.time(), self._timeout)
-            self._identity.current = self._transaction
-        self._transaction.logs.update(dict.fromkeys(self._queue))
+    def _append(self, place: Place, data: bytes) -> int:
+        log = self._log(place)
+        if log is None:
+            return LEADER_NOT_AVAILABLE
+        batch = read_batch(data)
+        transaction = self._identity.current
+        if transaction is None or transaction.epoch != batch.epoch or not log.holds(transaction):
+            # A partition asks the coordinator only about the first batch of a transaction: what an owner that was
+            # fenced sends later is taken, until the marker comes, and aborted with the rest.
+            refusal = self._refusal(Owner(batch.producer_id, batch.epoch))
+            if refusal != NONE:
+                return refusal
+            if transaction is None or log not in transaction.logs:
+                return INVALID_TXN_STATE
+            if transaction.decided:
+                return NOT_ENOUGH_REPLICAS
+        self._broker.changes += 1
+        return log.take(batch, self._world.time(), transaction)
 
-    def _finish_current(self) -> None:
-        """Waits until the id's former transaction has all its markers: the coordinator lets none begin before."""
-        while (current := self._identity.current) is not None and current.decided:
-            self._world.wait(lambda: self._broker.available)
-            if current.logs:
-                self._broker.write_marker(self._identity, current)
-                self._world.step("marker written")
+    def _log(self, place: Place) -> Log | None:
+        topic, partition = place
+        logs = self._broker.topics.get(topic, [])
+        return logs[partition] if partition < len(logs) else None
 
-    def _reach(self, timeout: float) -> None:
-        """Returns if the broker answers within the time.
+    # The way there and back.
 
-        Raises:
-            KafkaException: it does not; retriable, or, once queued records are too old, to be aborted.
-        """
+    def _sent(self, call: _Call) -> int | None:
+        """None if the request has come to the coordinator; else what is heard instead of an answer."""
+        self._world.step(call.sent)
+        if not self._reached():
+            return UNREACHABLE
+        if self._broker.faults.get(call.lost) and self._world.rng.random() < 0.5:
+            self._broker.takes_fault(call.lost)
+            return self._unanswered()
+        return NOT_COORDINATOR if self._takes("not the coordinator") else None
+
+    def _heard(self, call: _Call, code: int) -> int:
+        if self._takes(call.lost):
+            return self._unanswered()
+        if code == NONE:
+            self._world.step(call.done)
+        return code
+
+    def _reached(self) -> bool:
         if self._broker.available:
-            return
-        left = self._queued_at + self._timeout - self._world.time() if self._queue else timeout
-        if self._world.wait(lambda: self._broker.available, min(timeout, max(left, 0.0))):
-            return
-        if left < timeout:
-            reason = "message(s) failed delivery (see individual delivery reports)"
-            self._abortable = KafkaError(KafkaError._INCONSISTENT, reason, txn_requires_abort=True)
-            raise KafkaException(self._abortable)
-        raise _timed_out()
+            return True
+        # A machine that is away gives no answer; a broker that is being started refuses connections.
+        seconds = self._world.rng.choice([_REFUSED_SECONDS, _ANSWER_SECONDS])
+        return self._world.wait(lambda: self._broker.available, seconds)
 
-    def _take_abort_fault(self) -> None:
-        if self._broker.faults and self._broker.takes_fault("transaction must be aborted"):
-            reason = (
-                "Failed to end transaction: Broker: Producer attempted a transactional operation in an invalid state"
-            )
-            self._abortable = KafkaError(KafkaError.INVALID_TXN_STATE, reason, txn_requires_abort=True)
-            raise KafkaException(self._abortable)
+    def _unanswered(self) -> int:
+        self._world.step("answer lost")
+        self._world.wait(lambda: False, self._world.rng.choice([_REFUSED_SECONDS, _ANSWER_SECONDS]))
+        return UNREACHABLE
 
-    def _check_epoch(self, what: str) -> None:
-        if self._epoch != self._identity.epoch:
-            self._fence(what)
-
-    def _fence(self, what: str) -> None:
-        reason = f"{what}: Local: This instance has been fenced by a newer instance"
-        self._fatal = KafkaError(KafkaError._FENCED, reason, fatal=True)
-        raise KafkaException(self._fatal)
-
-    def _refuse_record(self) -> None:
-        if self._fatal is not None:
-            # The real one's error for a record says that there is a fatal one, and is none itself.
-            raise KafkaException(KafkaError(KafkaError._FATAL, "Unable to produce message: Local: Fatal error"))
-        raise KafkaException(KafkaError(KafkaError._STATE, "Unable to produce message: Local: Erroneous state"))
-
-    def _raise_if_fatal(self) -> None:
-        if self._fatal is not None:
-            raise KafkaException(self._fatal)
-
-    def _raise_if_failed(self) -> None:
-        self._raise_if_fatal()
-        if self._abortable is not None:
-            raise KafkaException(self._abortable)
-
-    def _expect(self, *states: str) -> None:
-        self._raise_if_failed()
-        if self._state not in states:
-            raise KafkaException(KafkaError(KafkaError._STATE, f"Operation not valid in state {self._state}"))
+    def _takes(self, fault: Fault) -> bool:
+        return bool(self._broker.faults) and self._broker.takes_fault(fault)
 
 
-def _timed_out() -> KafkaException:
-    reason = "Timed out waiting for operation to finish, retry call to resume"
-    return KafkaException(KafkaError(KafkaError._TIMED_OUT, reason, retriable=True))
+def read_batch(data: bytes) -> Batch:
+    """A batch as aiokafka's own reader reads it, which holds what our writer makes to the format in every run."""
+    found = MemoryRecords(data)
+    batch = found.next_batch()
+    assert batch is not None
+    assert not found.has_next()
+    assert batch.validate_crc()
+    assert batch.is_transactional
+    records = [(record.key, record.value, record.timestamp, record.headers) for record in batch]
+    assert batch.next_offset == len(records)
+    stamps = [record[2] for record in records]
+    assert min(stamps) >= KAFKA_TIMESTAMP_MIN_MS  # a log would take 0 for now, as some clients do and no broker does
+    assert (batch.first_timestamp, batch.max_timestamp) == (stamps[0], max(stamps))
+    return Batch(batch.producer_id, batch.producer_epoch, batch.base_sequence, records)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.sim.faults import ABORTING_STEPS, CLOSING_STEPS, REJOINED_STEPS, WIPING_STEPS, Fault
+from tests.sim.faults import CLOSING_STEPS, REJOINED_STEPS, REOPENING_STEPS, RETRYING_STEPS, WIPING_STEPS, Fault
+from tests.sim.kafka_producer import Fault as RequestFault
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker
 from tests.sim.world import Process
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 DELETE_RETENTION_SECONDS: Final = 24 * 3600.0
 """How long a compacted topic keeps its tombstones."""
+_LOST: Final[tuple[RequestFault, ...]] = (
+    *("commit lost", "commit lost", "records lost", "records lost"),
+    *("partitions lost", "init lost"),
+)
+_MOVED: Final[tuple[tuple[RequestFault, ...], ...]] = (
+    ("not the leader",),
+    ("not the coordinator",),
+    ("not the leader", "not the coordinator"),
+)
 
 
 class Mishaps:
@@ -91,7 +101,7 @@ class Mishaps:
         return True
 
     def _broker_away(self, fault: Fault) -> bool:
-        self._arm_one_of("sink", ("topics asked",))
+        self._arm_one_of(self._sim.rng.choice(["sink", "worker"]), ("topics asked",))
         return self._away(self._sim.broker, fault)
 
     def _clickhouse_away(self, fault: Fault) -> bool:
@@ -145,15 +155,24 @@ class Mishaps:
             crash = Fault(0.0, "crash", kind, rng.choice(steps), seconds=rng.choice([0.1, 1.0]))
             self._sim.armed.append([crash, nth])
 
-    def _commit_times_out(self, _fault: Fault) -> bool:
-        self._sim.broker.fail_next("commit timed out but decided")
+    def _answer_lost(self, _fault: Fault) -> bool:
+        """Of a request to a coordinator or to leaders, which was done or not; sometimes of several in turn."""
+        rng = self._sim.rng
+        lost = rng.choice(_LOST)
+        for _ in range(rng.choice([1, 1, 2])):
+            self._sim.broker.fail_next(lost)
+        self._arm_one_of("worker", RETRYING_STEPS)
         return True
 
-    def _transaction_aborted(self, _fault: Fault) -> bool:
-        self._sim.broker.fail_next("transaction must be aborted")
-        self._arm_one_of("worker", ABORTING_STEPS)
+    def _transaction_times_out(self, _fault: Fault) -> bool:
+        """The coordinator finds one that was open for too long, and fences whoever began it, a living owner or not."""
+        self._sim.broker.fail_next("transaction takes too long")
+        self._arm_one_of("worker", REOPENING_STEPS)
         return True
 
-    def _queue_full(self, _fault: Fault) -> bool:
-        self._sim.broker.fail_next("produce queue full")
+    def _leader_moves(self, _fault: Fault) -> bool:
+        """And with it, or instead, the coordinator."""
+        moved = self._sim.rng.choice(_MOVED)
+        for fault in moved:
+            self._sim.broker.fail_next(fault)
         return True

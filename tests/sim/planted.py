@@ -43,23 +43,42 @@ BUGS: Final[dict[str, Edit]] = {
         '{room}-{partition}"',
         '{room}-{partition}-{time.time()}"',
     ),
-    "a step that was aborted is not sent again": Edit(
+    "an owner that was fenced makes itself the owner again": Edit(
         "streams.shell.transaction",
         "TransactionalProducer.commit",
-        'self._retry("abort", self._producer.abort_transaction)',
-        'self._retry("abort", self._producer.abort_transaction); return',
+        "waiting = self._packed(step)",
+        'self._until_done("opening", self._take_over); self._sequences.clear(); waiting = self._packed(step)',
     ),
-    "a commit that timed out is taken for done": Edit(
+    "the end of the former transaction is not waited for": Edit(
         "streams.shell.transaction",
-        "TransactionalProducer._retry",
-        "if not error.retriable():",
-        'if what == "commit": break\n            if not error.retriable():',
+        "TransactionalProducer.commit",
+        "self._requests.add_partitions(self._owner, places)",
+        "self._requests.add_partitions(self._owner, places) % 51",
     ),
-    "a record is left out when the queue is full": Edit(
+    "partitions that did not take their batch are not asked again": Edit(
         "streams.shell.transaction",
-        "TransactionalProducer._produce_when_there_is_room",
-        "self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)",
-        "return",
+        "TransactionalProducer._send",
+        "worst = code",
+        "del waiting[place]",
+    ),
+    "of a partition's batches only the first is sent": Edit(
+        "streams.shell.transaction",
+        "TransactionalProducer.commit",
+        "while waiting:",
+        "if waiting:",
+    ),
+    "a batch without an answer is sent again under new sequence numbers": Edit(
+        "streams.shell.transaction",
+        "TransactionalProducer.commit",
+        'self._until_done("commit", lambda: self._send(waiting))',
+        "code = self._send(waiting); waiting = self._packed(step) if code in _PASSING else waiting; "
+        'code in _PASSING or self._until_done("commit", lambda: code)',
+    ),
+    "a commit without an answer counts as done": Edit(
+        "streams.shell.transaction",
+        "TransactionalProducer.commit",
+        "self._requests.commit_transaction(self._owner)",
+        "NONE if (code := self._requests.commit_transaction(self._owner)) == UNREACHABLE else code",
     ),
     "changelog restored one record short": Edit(
         "streams.shell.restore",

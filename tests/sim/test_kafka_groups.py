@@ -3,21 +3,18 @@
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
+from streams.shell.requests import LEADER_NOT_AVAILABLE, NONE, UNREACHABLE
 from streams.shell.restore import _BROKER_AWAY
 from tests.sim.kafka_contract import (
     CALL_SECONDS,
     CALLS_MAX,
-    LONG_SECONDS,
-    TIMED_OUT,
     Failure,
     Kafka,
     Member,
     error_of,
-    ready,
-    send,
     serial,
-    transaction,
 )
+from tests.sim.kafka_writer import ready, send, transaction
 
 # Groups.
 
@@ -26,12 +23,10 @@ from tests.sim.kafka_contract import (
 def fed(kafka: Kafka) -> str:
     """A topic of two partitions with three records in each, an end of 4."""
     topic = kafka.topic(2)
-    producer = ready(kafka, "feed")
-    producer.begin_transaction()
-    for number in range(3):
-        for partition in range(2):
-            producer.produce(topic, b"%d" % number, b"key", partition)
-    producer.commit_transaction(LONG_SECONDS)
+    writer = ready(kafka, "feed")
+    for partition in range(2):
+        send(writer, topic, b"0", b"1", b"2", partition=partition)
+    assert writer.commit() == NONE
     return topic
 
 
@@ -160,30 +155,23 @@ def test_what_is_paused_brings_nothing(kafka: Kafka, fed: str) -> None:
 
 
 def test_what_is_told_while_the_broker_is_away(own_kafka: Kafka) -> None:
-    """Everything can be tried again, but for records that grew too old: those must be sent as a new transaction."""
+    """Everything can be asked for again, and goes on once the broker is back."""
     kafka = own_kafka
     topic = kafka.topic(2)
     heard: list[int] = []
     away: dict[str, object] = {"error_cb": lambda error: heard.append(error.code())}
     member = Member(kafka, topic, group_name(), **away).joined()
-    idle = ready(kafka, "idle")
-    sent, unsent = ready(kafka, "sent"), ready(kafka, "unsent", **{"transaction.timeout.ms": 3_000})
-    sent.begin_transaction()
+    idle, sent = ready(kafka, "idle"), ready(kafka, "sent")
     send(sent, topic, b"sent")
+    more = sent.batch(topic, b"more")
     kafka.set_available(available=False)
-    assert error_of(lambda: kafka.producer("new").init_transactions(1.0)) == TIMED_OUT
-    idle.begin_transaction()
-    idle.abort_transaction(1.0)  # nothing was produced: nobody needs to know
-    assert error_of(lambda: sent.commit_transaction(1.0)) == TIMED_OUT
-    assert error_of(lambda: sent.commit_transaction(1.0)) == TIMED_OUT
-    unsent.begin_transaction()
-    unsent.produce(topic, b"unsent", b"key", 1)
-    too_old = Failure(KafkaError._INCONSISTENT, abort=True)
-    assert error_of(lambda: unsent.commit_transaction(10.0)) == too_old
-    assert error_of(lambda: unsent.commit_transaction(10.0)) == too_old
-    unsent.abort_transaction(LONG_SECONDS)
-    assert member.seen.all().records == {}
-    assert member.told[-1] == ("lost", [0, 1])
+    assert kafka.requests("new", 60_000).init_producer_id()[0] == UNREACHABLE
+    for _ in range(2):
+        assert idle.requests.add_partitions(idle.owner, [(topic, 1)]) == UNREACHABLE
+        assert sent.requests.produce(more)[topic, 0] in {UNREACHABLE, LEADER_NOT_AVAILABLE}
+        assert sent.requests.commit_transaction(sent.owner) == UNREACHABLE
+    member.seen.until(lambda: member.told[-1] == ("lost", [0, 1]))
+    assert member.seen.records == {}
     assert heard.count(KafkaError._ALL_BROKERS_DOWN) == 1
     assert (
         error_of(lambda: member.consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=1.0)).code
@@ -191,7 +179,8 @@ def test_what_is_told_while_the_broker_is_away(own_kafka: Kafka) -> None:
     )
     assert error_of(lambda: member.consumer.list_topics(topic, timeout=1.0)) == Failure(KafkaError._TRANSPORT)
     kafka.set_available(available=True)
-    sent.commit_transaction(LONG_SECONDS)
-    transaction(unsent, topic, b"again", partition=1)
-    member.seen.until(lambda: member.seen.records == {0: [(0, b"sent")], 1: [(0, b"again")]})
+    assert sent.produce(more) == {NONE}
+    assert sent.commit() == NONE
+    transaction(idle, topic, b"again", partition=1)
+    member.seen.until(lambda: member.seen.records == {0: [(0, b"sent"), (1, b"more")], 1: [(0, b"again")]})
     assert member.told[-1] == ("assigned", [0, 1])

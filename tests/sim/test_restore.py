@@ -8,8 +8,10 @@ import pytest
 
 from streams.shell import restore as module
 from streams.shell import store as store_module
+from streams.shell.requests import NONE
 from streams.shell.store import Store
-from tests.sim.kafka_contract import Fake, ready, transaction
+from tests.sim.kafka_contract import Fake
+from tests.sim.kafka_writer import ready, transaction
 
 _DAY = 86_400.0
 
@@ -23,11 +25,11 @@ def test_a_restore_that_sleeps_past_tombstones_starts_over(tmp_path: Path, monke
     monkeypatch.setattr(module, "_BATCH_RECORDS", 1)
     monkeypatch.setattr(module, "_WRITE_BYTES", 0)
     topic = kafka.topic()
-    producer = ready(kafka, "a")
+    writer = ready(kafka, "a")
     for key, value in ((b"gone", b"1"), (b"kept", b"1"), (b"gone", None), (b"last", b"1")):
-        producer.begin_transaction()
-        producer.produce(topic, value, key, 0)
-        producer.commit_transaction(30.0)
+        assert writer.add((topic, 0)) == NONE
+        assert writer.produce(writer.batches(topic, (key, value, 0, 1))) == {NONE}
+        assert writer.commit() == NONE
     slept: list[bytes] = []
 
     class Sleepy:
@@ -45,7 +47,7 @@ def test_a_restore_that_sleeps_past_tombstones_starts_over(tmp_path: Path, monke
                 slept.append(messages[0].key())
                 kafka.pass_time(2 * _DAY)
                 kafka.broker.compact(topic, 0, tombstones_before=kafka.world.now - _DAY)
-                transaction(producer, topic, b"wake")
+                transaction(writer, topic, b"wake")
             return messages
 
     options = {"enable.partition.eof": True, "isolation.level": "read_committed"}
