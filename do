@@ -208,12 +208,13 @@ need_broker() {
 bench_peers=(plain faust quix bytewax pathway)
 bench_runtime=$runtime/bench
 
-# Each in an environment of its own: they want other versions of the same packages.
+# Each in an environment of its own: they want other versions of the same packages. The lock names all there is, and
+# Debian's pip, left to look for itself, takes what is asked for once with extras and once without for two packages.
 fetch_peer() {
   local peer_venv=$bench_runtime/venv-$1 lock=$project/bench/requirements-$1.lock
   "$(find_python)" -m venv --clear "$peer_venv" &&
     "$peer_venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
-      --require-hashes -r "$lock" &&
+      --no-deps --require-hashes -r "$lock" &&
     peer_hash "$1" >"$peer_venv/stamp"
 }
 
