@@ -161,8 +161,9 @@ cdef class Records:
         self.make_room(others.count)
         memcpy(self.entries + self.count, others.entries, others.count * sizeof(Entry))
         self.count += others.count
+        cdef object last = self.owners[len(self.owners) - 1] if self.owners else None
         for owner in others.owners:
-            if not self.owners or self.owners[-1] is not owner:
+            if owner is not last:
                 self.owners.append(owner)
         if self.objects is not None:
             self.objects.extend(others.objects)

@@ -1,16 +1,20 @@
 """What one fetch hands on: bounded by records and by bytes, whole and in order."""
 
 import asyncio
+import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka.record._crecords import DefaultRecordBatchBuilder
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.core.records import Records
 from streams.core.step import Record
+from streams.shell import fetching
 from streams.shell.fetching import CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX, Chunk
 from streams.shell.transport import RUN_BYTES_MAX, BatchConsumerThread, Run
 
@@ -83,3 +87,38 @@ def test_a_seek_in_the_middle_of_a_fetch_parts_it(monkeypatch: pytest.MonkeyPatc
     before, after = _fetch(thread, log, monkeypatch)
     assert (before.start, before.epoch, after.start, after.epoch) == (0, 1, 70, 2)
     assert [record.offset for record in after.records] == list(range(70, after.next))
+
+
+def _batch(first_offset: int, values: list[bytes], *, compressed: bool) -> bytes:
+    """A record batch as it is fetched."""
+    builder = DefaultRecordBatchBuilder(2, 3 if compressed else 0, 0, -1, -1, -1, 1 << 30)
+    for number, value in enumerate(values):
+        builder.append(number, 1_000 + number, b"k", value, [])
+    packed = bytes(builder.build())
+    return first_offset.to_bytes(8, "big") + packed[8:]
+
+
+def _fetched_and_joined(seed: int) -> bool:
+    """Whether fetches of several batches, cut into chunks and joined, keep their values as long as they are held."""
+    rng = random.Random(seed)  # noqa: S311
+    for turn in range(80):
+        batches, values = b"", list[bytes]()
+        for _ in range(rng.randint(1, 5)):
+            some = [b"%d-%d " % (turn, rng.getrandbits(60)) * rng.randint(1, 12) for _ in range(rng.randint(1, 900))]
+            batches += _batch(len(values), some, compressed=rng.random() < 0.6)
+            values += some
+        fetched = fetching._Batches(batches, CHUNK_RECORDS_MAX)
+        [first, *others] = fetching._ChunkedRecords(None, fetched, [], 0, None, None, True, "read_committed")  # noqa: FBT003
+        for chunk in others:
+            first.records.extend(chunk.records)
+        del fetched, others
+        allocated = [bytes(rng.choice([100, 4_000, 60_000])) for _ in range(50)]
+        if [record.value for record in first.records] != values or not allocated:
+            return False
+    return True
+
+
+def test_what_was_fetched_stays_what_it_is_as_long_as_it_is_held() -> None:
+    """Chunks of many batches, joined in several threads, never point into memory that was given back."""
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(_fetched_and_joined, range(4)))

@@ -95,8 +95,7 @@ def _one(rng: random.Random, workers: list[str], sinks: list[str], at: float) ->
         steps = rng.choice([COMMIT_STEPS, WORKER_STEPS])
         return replace(_crash(rng, at, "worker", steps), kind="stop", seconds=rng.uniform(2.0, 12.0))
     kind = rng.choice(KINDS)
-    # Sinks twice: they are fewer, and what they drop when they lose their partitions shows only now and then.
-    who = rng.choice([*workers, *sinks, *sinks]) if kind in ("stop", "zombie", "leave") else ""
+    who = rng.choice([*workers, *sinks]) if kind in ("stop", "zombie", "leave") else ""
     return Fault(at, kind, who, seconds=rng.choice([0.1, 1.0, 2.0, 4.0, 8.0]) * rng.uniform(0.5, 1.5))
 
 
