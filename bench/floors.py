@@ -30,7 +30,7 @@ TEXTS: Final = {
     "counts": "3 counters in a dict, msgspec of ready structs",
     "store, reads": "rocksdict get of as many keys",
     "store, write": "rocksdict WriteBatch",
-    "produce": "produce(), no transaction",
+    "produce": "librdkafka's produce(), no transaction",
     "commit": "a transaction of one record",
     "sink columns": "msgspec into structs",
     "sink insert, server": "clickhouse-driver, ready columns",

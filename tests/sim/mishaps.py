@@ -146,8 +146,7 @@ class Mishaps:
 
     def _arm_rejoining(self) -> None:
         """The first commits after a sink has lost its partitions are those that may skip what it dropped."""
-        for _ in range(2):
-            self._arm_one_of("sink", REJOINED_STEPS, self._sim.rng.choice([1, 1, 2, 3]))
+        self._arm_one_of("sink", REJOINED_STEPS, self._sim.rng.choice([1, 1, 2, 3]))
 
     def _arm_one_of(self, kind: str, steps: tuple[str, ...], nth: int = 1) -> None:
         """Most times, a crash at one of these steps: they come only in the wake of something else."""
