@@ -16,8 +16,9 @@ from streams.core import intake, keys, reasons, wire
 from streams.core.case_visits import Case, Infectious, Sender
 from streams.core.decode import decode_case
 from streams.core.inbound import CaseIn
+from streams.core.records import newest_ms
 from streams.core.room import CASE_AGE_MS_MAX, RoomPartition
-from streams.core.step import InRecord, StateReader, Step, newest_ms
+from streams.core.step import InRecord, StateReader, Step
 from streams.core.timeline import Timeline
 
 CASES = "cases"

@@ -14,8 +14,9 @@ from streams.core.case_visits import Case
 from streams.core.decode import decode_erasure
 from streams.core.inbound import BadEvent, ErasureIn
 from streams.core.partition import partition_of
+from streams.core.records import newest_ms
 from streams.core.room import RoomPartition
-from streams.core.step import HeadedMessage, InRecord, StateReader, Step, header, newest_ms
+from streams.core.step import HeadedMessage, InRecord, StateReader, Step, header
 from streams.core.timeline import Timeline
 from streams.core.visit_changes import VisitChanges
 

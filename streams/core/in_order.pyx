@@ -643,7 +643,6 @@ cdef class InOrder:
         for index in range(records.count):
             record = records.entries + index
             scan = self.scans + self.count
-            hashed = 0
             if (
                 record.header_count
                 or record.key_bytes != PERSON_BYTES

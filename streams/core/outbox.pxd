@@ -9,6 +9,13 @@ cdef struct Outgoing:
     int32_t header_bytes  # 0: none
 
 
+cdef struct Piece:
+    Outgoing* head
+    const char* key
+    const char* value
+    const char* headers
+
+
 cdef class Outbox:
     cdef char* data
     cdef Py_ssize_t size
@@ -19,6 +26,9 @@ cdef class Outbox:
         self, const char* key, Py_ssize_t key_bytes, const char* value, Py_ssize_t value_bytes,
         const char* headers, Py_ssize_t header_bytes, int32_t partition, int64_t timestamp_ms,
     ) except -1
+
+
+    cdef Py_ssize_t take(self, Py_ssize_t at, Piece* piece) noexcept
 
 
 cdef class Headed:

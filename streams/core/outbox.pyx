@@ -7,17 +7,14 @@ To everybody but compiled code an ``Outbox`` is a list of ``step.Message`` that 
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
-from streams.core.varints cimport VARINT_BYTES_MAX, Cursor, put_varint, read_headers, read_varint
+from streams.core.raw cimport with_room
+from streams.core.varints cimport VARINT_BYTES_MAX, Cursor, put_varint, read_headers, read_varint, text_or_none
 
 cdef enum:
     ROOM_BYTES_FIRST = 4096
-
-
-cdef inline bytes _text(const char* start, Py_ssize_t length):
-    return None if length < 0 else start[:length]
 
 
 cdef class Outbox:
@@ -32,16 +29,9 @@ cdef class Outbox:
     ) except -1:
         """Adds a record; lengths of -1 where there is no key or no value, ``headers`` as Kafka's records hold them."""
         cdef Py_ssize_t more = sizeof(Outgoing) + max(key_bytes, 0) + max(value_bytes, 0) + header_bytes + 7
-        cdef Py_ssize_t room = max(self.room, <Py_ssize_t> ROOM_BYTES_FIRST)
         cdef char* to
         cdef Outgoing* head
-        while room < self.size + more:
-            room *= 2
-        if room > self.room:
-            to = <char*> realloc(self.data, room)
-            if to is NULL:
-                raise MemoryError
-            self.data, self.room = to, room
+        self.data = <char*> with_room(self.data, &self.room, self.size + more, ROOM_BYTES_FIRST, 1)
         head = <Outgoing*> (self.data + self.size)
         head.timestamp, head.partition = timestamp_ms, partition
         head.key_bytes, head.value_bytes, head.header_bytes = key_bytes, value_bytes, header_bytes
@@ -61,6 +51,14 @@ cdef class Outbox:
         self.size = to - self.data
         self.count += 1
         return 0
+
+    cdef Py_ssize_t take(self, Py_ssize_t at, Piece* piece) noexcept:
+        """Finds the record that begins at ``at``; where the next one does."""
+        piece.head = <Outgoing*> (self.data + at)
+        piece.key = <const char*> (piece.head + 1)
+        piece.value = piece.key + max(piece.head.key_bytes, 0)
+        piece.headers = piece.value + max(piece.head.value_bytes, 0)
+        return (piece.headers + piece.head.header_bytes - self.data + 7) & ~7
 
     def append(self, message, bytes headers=b""):
         """Adds (key, value, partition, timestamp in epoch ms)."""
@@ -87,19 +85,17 @@ cdef class Outbox:
     def with_headers(self):
         """The records, each with its headers."""
         cdef Py_ssize_t at = 0
+        cdef Piece piece
         cdef Outgoing* head
-        cdef const char* key
-        cdef const char* value
-        cdef const char* headers
         while at < self.size:
-            head = <Outgoing*> (self.data + at)
-            key = <const char*> (head + 1)
-            value = key + max(head.key_bytes, 0)
-            headers = value + max(head.value_bytes, 0)
-            at = (headers + head.header_bytes - self.data + 7) & ~7
+            at = self.take(at, &piece)
+            head = piece.head
             yield (
-                (_text(key, head.key_bytes), _text(value, head.value_bytes), head.partition, head.timestamp),
-                _headers(headers, head.header_bytes),
+                (
+                    text_or_none(piece.key, head.key_bytes), text_or_none(piece.value, head.value_bytes),
+                    head.partition, head.timestamp,
+                ),
+                _headers(piece.headers, head.header_bytes),
             )
 
     def __eq__(self, other):

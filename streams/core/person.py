@@ -14,7 +14,7 @@ from streams.core.in_order import InOrder, places_of
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import EXPIRED, expired_of, person_head
 from streams.core.packed import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan
-from streams.core.records import Records
+from streams.core.records import Records, newest_ms
 from streams.core.rejected import RejectEntry
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import (
@@ -22,7 +22,6 @@ from streams.core.step import (
     InRecord,
     StateReader,
     Step,
-    newest_ms,
 )
 from streams.core.tally import Tally
 from streams.core.timeline import Timeline
@@ -114,7 +113,7 @@ def take_scans(
 ) -> Step:
     """One step over a batch of the ``scans`` topic. Every record ends as exactly one outcome of ``counts``."""
     run = Records.of(records)
-    step = Step(number, run.newest_ms())
+    step = Step(number, newest_ms(run))
     batch = _Batch(room, step, state)
     left = batch.take_in_order(run, venues)
     unusual = [run[index] for index in left]

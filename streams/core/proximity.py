@@ -23,9 +23,9 @@ from streams.core.directory import CATEGORY_NAMES
 from streams.core.exposures import CaseStay, Contact, Exposure, contact_of, emit_change, exposure_of, pack_visit
 from streams.core.intervals import CLASSES, length_class, overlapping
 from streams.core.keys import TIME_KEY_BYTES, time_key
-from streams.core.records import Records
+from streams.core.records import Records, newest_ms
 from streams.core.room import RoomPartition
-from streams.core.step import InRecord, StateReader, Step, newest_ms
+from streams.core.step import InRecord, StateReader, Step
 from streams.core.times import own_ms
 from streams.core.visits import VISIT_MS_MAX
 
@@ -77,7 +77,7 @@ class _Net(Generic[Held]):
 def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of ``visits``: keeps them, and says which exposures they begin, change or end."""
     run = Records.of(records)
-    step = Step(number, run.newest_ms())
+    step = Step(number, newest_ms(run))
     cases = _case_counts(run, state)
     step.changes, crossed = visit_records.kept(run, cases) or kept(run, cases)
     nets: dict[bytes, dict[bytes, _Net[Contact]]] = {venue: {} for venue in cases}

@@ -2,6 +2,7 @@
 # Bytes and times in C for the compiled modules of the core: what ``times.py``, ``partition.py`` and ``wire.py`` do.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport realloc
 from libc.string cimport memcmp, memcpy
 
 cdef enum:
@@ -15,6 +16,19 @@ cdef inline int64_t floor_to(int64_t ms, int64_t unit) noexcept nogil:
     """The multiple of ``unit`` at or before ``ms``, which may be negative."""
     cdef int64_t rest = ms % unit
     return ms - rest - (unit if rest < 0 else 0)
+
+
+cdef inline void* with_room(void* data, Py_ssize_t* room, Py_ssize_t needed, Py_ssize_t first, Py_ssize_t size) except NULL:
+    """``data`` with room for so many items of ``size`` bytes: doubled as often as it takes, from ``first`` on."""
+    cdef Py_ssize_t grown = max(room[0], first)
+    while grown < needed:
+        grown *= 2
+    if grown > room[0]:
+        data = realloc(data, grown * size)
+        if data is NULL:
+            raise MemoryError
+        room[0] = grown
+    return data
 
 
 cdef inline char* put(char* out, const char* text, Py_ssize_t length) noexcept nogil:

@@ -8,11 +8,15 @@ else this is a sequence of ``step.Record``.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from streams.core import step
-from streams.core.varints cimport Cursor, read_headers, read_sized, read_varint
+from streams.core.raw cimport with_room
+from streams.core.varints cimport Cursor, read_headers, read_sized, read_varint, text_or_none
+
+cdef enum:
+    ROOM_FIRST = 16
 
 cdef object Record = step.Record
 
@@ -40,10 +44,6 @@ cdef bint _read(Cursor* cursor, Entry* entry, int64_t first_offset, int64_t firs
     return not cursor.damaged and entry.header_count >= 0 and cursor.at == end
 
 
-cdef inline bytes _text(const char* start, int32_t length):
-    return None if length < 0 else start[:length]
-
-
 cdef class Records:
     """A sequence of records; made by ``parsed`` or ``of``."""
 
@@ -54,15 +54,7 @@ cdef class Records:
         free(self.entries)
 
     cdef int make_room(self, Py_ssize_t more) except -1:
-        cdef Py_ssize_t room = max(self.room, <Py_ssize_t> 16)
-        cdef Entry* entries
-        while room < self.count + more:
-            room *= 2
-        if room > self.room:
-            entries = <Entry*> realloc(self.entries, room * sizeof(Entry))
-            if entries is NULL:
-                raise MemoryError
-            self.entries, self.room = entries, room
+        self.entries = <Entry*> with_room(self.entries, &self.room, self.count + more, ROOM_FIRST, sizeof(Entry))
         return 0
 
     @staticmethod
@@ -138,8 +130,8 @@ cdef class Records:
         if self.objects is not None:
             return self.objects[index]
         return Record(
-            entry.offset, entry.timestamp, _text(entry.key, entry.key_bytes), _text(entry.value, entry.value_bytes),
-            _headers(entry),
+            entry.offset, entry.timestamp, text_or_none(entry.key, entry.key_bytes),
+            text_or_none(entry.value, entry.value_bytes), _headers(entry),
         )
 
     def part(self, Py_ssize_t start, Py_ssize_t stop):
@@ -168,14 +160,6 @@ cdef class Records:
         if self.objects is not None:
             self.objects.extend(others.objects)
 
-    def newest_ms(self):
-        """The newest timestamp, epoch ms; ``KAFKA_TIMESTAMP_MIN_MS`` where there is no record."""
-        cdef int64_t newest = self.entries[0].timestamp if self.count else step.KAFKA_TIMESTAMP_MIN_MS
-        cdef Py_ssize_t i
-        for i in range(self.count):
-            newest = max(newest, self.entries[i].timestamp)
-        return newest
-
     def value_sizes(self):
         """How many bytes the values take, one after another; none counts as none."""
         cdef Py_ssize_t i
@@ -188,6 +172,16 @@ cdef class Records:
         for i in range(self.count):
             found[self.entries[i].key[: max(self.entries[i].key_bytes, 0)]] = None
         return list(found)
+
+
+def newest_ms(given):
+    """The newest timestamp of a batch, epoch ms; ``KAFKA_TIMESTAMP_MIN_MS`` where there is no record."""
+    cdef Records records = Records.of(given)
+    cdef int64_t newest = records.entries[0].timestamp if records.count else step.KAFKA_TIMESTAMP_MIN_MS
+    cdef Py_ssize_t i
+    for i in range(records.count):
+        newest = max(newest, records.entries[i].timestamp)
+    return newest
 
 
 cdef _headers(Entry* entry):

@@ -13,7 +13,7 @@ from streams.core.outbox import Headed, Outbox
 Headers = Sequence[tuple[str, bytes]]
 
 KAFKA_TIMESTAMP_MIN_MS = 1
-"""librdkafka reads a timestamp of 0 as "now", so no output may carry it."""
+"""Kafka's clients read a timestamp of 0 as "now", librdkafka for one, so no output carries it."""
 
 
 class InRecord(Protocol):
@@ -114,11 +114,6 @@ class Step:
     def count(self, outcome: str, amount: int = 1) -> None:
         """Counts records by outcome: every record of a batch has exactly one."""
         self.counts[outcome] = self.counts.get(outcome, 0) + amount
-
-
-def newest_ms(records: Sequence[InRecord]) -> int:
-    """The newest record timestamp of a batch, epoch ms."""
-    return max([record.timestamp for record in records], default=KAFKA_TIMESTAMP_MIN_MS)
 
 
 def header(headers: Headers, name: str) -> bytes | None:

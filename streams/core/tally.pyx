@@ -7,7 +7,7 @@ and day; equal ones stand together then. That costs a third of dictionaries of w
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy
 
 from streams.core import times
@@ -24,12 +24,14 @@ from streams.core.raw cimport (
     put_day,
     put_number,
     put_time,
+    with_room,
 )
 
 cdef enum:
     AREA_BYTES = 10
     WARD_BYTES = 5
     ENTRY_BYTES = 20
+    ROOM_FIRST = 1024
     LEVELS = 4
     AREAS_MAX = 255  # past it an area is marked again with each step: the venue room knows it already
     OUT_BYTES = 1024
@@ -110,10 +112,6 @@ cdef class Tally:
 
     def __cinit__(self, Places places):
         self.places = places
-        self.room = 1024
-        self.counts = <Count*> malloc(self.room * sizeof(Count))
-        if self.counts is NULL:
-            raise MemoryError
         self.kept = []
 
     def __dealloc__(self):
@@ -133,14 +131,9 @@ cdef class Tally:
 
     cdef int append(self, bytes venue_id, const char* area, int64_t occurred_ms, int direction, int fresh) except -1:
         """``fresh`` has a bit for each level, ward first, at which the person was not counted that day."""
-        cdef Count* grown
         cdef Count* count
         cdef int64_t local_ms
-        if self.length == self.room:
-            grown = <Count*> realloc(self.counts, 2 * self.room * sizeof(Count))
-            if grown is NULL:
-                raise MemoryError
-            self.counts, self.room = grown, 2 * self.room
+        self.counts = <Count*> with_room(self.counts, &self.room, self.length + 1, ROOM_FIRST, sizeof(Count))
         count = self.counts + self.length
         self.length += 1
         self.kept.append(venue_id)

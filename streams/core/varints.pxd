@@ -74,6 +74,10 @@ cdef inline const char* read_sized(Cursor* cursor, int32_t* length) noexcept nog
     return start
 
 
+cdef inline bytes text_or_none(const char* start, Py_ssize_t length):
+    return None if length < 0 else start[:length]
+
+
 cdef inline list read_headers(Cursor* cursor, int64_t count):
     """So many headers, name and value each; what is written was looked through before."""
     cdef list found = []
@@ -83,5 +87,5 @@ cdef inline list read_headers(Cursor* cursor, int64_t count):
         text = read_sized(cursor, &length)
         name = text[:length].decode("utf-8", "replace")  # a producer may write whatever it likes
         text = read_sized(cursor, &length)
-        found.append((name, None if length < 0 else text[:length]))
+        found.append((name, text_or_none(text, length)))
     return found

@@ -7,8 +7,9 @@ import msgspec
 
 from streams.core import keys, wire
 from streams.core.cells import LEVELS, codes_of, split_areas
+from streams.core.records import newest_ms
 from streams.core.room import RoomPartition
-from streams.core.step import InRecord, StateReader, Step, newest_ms
+from streams.core.step import InRecord, StateReader, Step
 
 VENUE_MARKS = "venue-marks"
 _COUNT = struct.Struct("<Q")

@@ -8,11 +8,11 @@ everything back with aiokafka's reader, and holds it to aiokafka's writer byte f
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint32_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from streams.core.outbox cimport Outbox, Outgoing
-from streams.core.raw cimport murmur2
+from streams.core.outbox cimport Outbox, Outgoing, Piece
+from streams.core.raw cimport murmur2, with_room
 from streams.core.varints cimport VARINT_BYTES_MAX, put_sized, put_varint, varint_bytes
 
 cdef enum:
@@ -68,20 +68,15 @@ cdef class Packing:
             box = Outbox()
             box.extend(messages)
         cdef Py_ssize_t at = 0
+        cdef Piece piece
         cdef Outgoing* head
-        cdef const char* key
-        cdef const char* value
-        cdef const char* headers
         while at < box.size:
-            head = <Outgoing*> (box.data + at)
-            key = <const char*> (head + 1)
-            value = key + max(head.key_bytes, 0)
-            headers = value + max(head.value_bytes, 0)
-            at = (headers + head.header_bytes - box.data + 7) & ~7
-            if head.header_bytes:
-                self._add(key, head.key_bytes, value, head.value_bytes, head.partition, head.timestamp, headers, head.header_bytes)
-            else:
-                self._add(key, head.key_bytes, value, head.value_bytes, head.partition, head.timestamp, NO_HEADERS, 1)
+            at = box.take(at, &piece)
+            head = piece.head
+            self._add(
+                piece.key, head.key_bytes, piece.value, head.value_bytes, head.partition, head.timestamp,
+                piece.headers if head.header_bytes else NO_HEADERS, max(head.header_bytes, 1),
+            )
 
     def add_changes(self, dict changes, int32_t partition, int64_t timestamp_ms):
         """Adds a record for each key and value, all to one partition."""
@@ -114,7 +109,9 @@ cdef class Packing:
             1 + varint_bytes(timestamp_ms - section.first_ms) + varint_bytes(section.records)
             + varint_bytes(key_bytes) + max(key_bytes, 0) + varint_bytes(value_bytes) + max(value_bytes, 0) + header_bytes
         )
-        self._make_room(section, inside + VARINT_BYTES_MAX)
+        section.data = <char*> with_room(
+            section.data, &section.room, section.size + inside + VARINT_BYTES_MAX, ROOM_BYTES_FIRST, 1
+        )
         to = put_varint(section.data + section.size, inside)
         to[0] = 0
         to = put_varint(put_varint(to + 1, timestamp_ms - section.first_ms), section.records)
@@ -123,18 +120,6 @@ cdef class Packing:
         section.size = to + header_bytes - section.data
         section.records += 1
         section.newest_ms = max(section.newest_ms, timestamp_ms)
-        return 0
-
-    cdef int _make_room(self, Growing* section, Py_ssize_t more) except -1:
-        cdef Py_ssize_t room = max(section.room, ROOM_BYTES_FIRST)
-        cdef char* data
-        while room < section.size + more:
-            room *= 2
-        if room > section.room:
-            data = <char*> realloc(section.data, room)
-            if not data:
-                raise MemoryError
-            section.data, section.room = data, room
         return 0
 
     cdef int _close(self, int partition) except -1:

@@ -55,11 +55,11 @@ _PASSING: Final = frozenset({
     UNREACHABLE,
     14, 15, 16,  # who coordinates is changing
     19, 20,  # too few replicas
-    51,  # CONCURRENT_TRANSACTIONS: the last one is still being ended
+    51,  # CONCURRENT_TRANSACTIONS: of the last one
     89,  # THROTTLING_QUOTA_EXCEEDED
 })  # fmt: skip
-_SOON: Final = frozenset({NONE, 51})
-"""What is no trouble of the broker's."""
+_STILL_ENDING: Final = 51
+"""The coordinator is busy with the transaction before: no trouble of the broker's."""
 _SEQUENCE_SENT_BEFORE: Final = 46
 """The batch is there already: the answer to an earlier attempt was lost."""
 
@@ -138,7 +138,7 @@ class TransactionalProducer:
                 raise FencedError(f"{self._name}: {what}: the broker answers with error {code}")
             if code not in _PASSING:
                 raise RefusedError(f"{self._name}: {what}: the broker refuses with error {code}")
-            if code not in _SOON:
+            if code != _STILL_ENDING:
                 BROKER_ERRORS.inc()
                 if not said and pause_seconds >= _PAUSE_SECONDS_MAX:
                     log.warning("%s: %s waits for the broker: error %d", self._name, what, code)

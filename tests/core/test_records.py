@@ -7,7 +7,7 @@ from aiokafka.record._crecords import DefaultRecordBatch, DefaultRecordBatchBuil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.records import Records
+from streams.core.records import Records, newest_ms
 from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, Record
 
 HEAD_BYTES = 61
@@ -39,12 +39,12 @@ def test_what_is_read_is_what_the_library_reads(given_rows: list[Row], first_off
         for one in batch
     ]
     assert _plain(parsed) == expected
-    assert (parsed[-1].offset, parsed.newest_ms()) == (expected[-1][0], max(one[1] for one in expected))
+    assert (parsed[-1].offset, newest_ms(parsed)) == (expected[-1][0], max(one[1] for one in expected))
     assert parsed.value_sizes() == [len(value or b"") for _, _, value, _ in given_rows]
     assert parsed.distinct_keys() == list(dict.fromkeys(key or b"" for _, key, _, _ in given_rows))
     again = Records.of(list(parsed))
-    assert (_plain(again), again.newest_ms(), again.distinct_keys()) == (
-        expected, parsed.newest_ms(), parsed.distinct_keys(),
+    assert (_plain(again), newest_ms(again), again.distinct_keys()) == (
+        expected, newest_ms(parsed), parsed.distinct_keys(),
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_count_that_cannot_be_is_refused() -> None:
         with pytest.raises(ValueError, match="lies"):
             Records.parsed(b"", count, 0, 0)
     assert len(Records.parsed(b"", 0, 0, 0)) == 0
-    assert Records.parsed(b"", 0, 0, 0).newest_ms() == KAFKA_TIMESTAMP_MIN_MS
+    assert newest_ms(Records.parsed(b"", 0, 0, 0)) == KAFKA_TIMESTAMP_MIN_MS
 
 
 def test_the_two_forms_do_not_mix() -> None:
