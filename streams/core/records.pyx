@@ -160,10 +160,17 @@ cdef class Records:
         if self.objects is not None:
             self.objects.extend(others.objects)
 
-    def value_sizes(self):
-        """How many bytes the values take, one after another; none counts as none."""
-        cdef Py_ssize_t i
-        return [max(self.entries[i].value_bytes, 0) for i in range(self.count)]
+    def fitting(self, Py_ssize_t start, Py_ssize_t records_max, Py_ssize_t bytes_max):
+        """Where a part that begins at ``start`` ends, and how many bytes its values take.
+
+        It ends with the record that makes it ``records_max`` records or ``bytes_max`` bytes, or with the last one.
+        """
+        cdef Py_ssize_t stop = start
+        cdef Py_ssize_t size = 0
+        while stop < self.count and stop - start < records_max and size < bytes_max:
+            size += max(self.entries[stop].value_bytes, 0)
+            stop += 1
+        return stop, size
 
     def distinct_keys(self):
         """The keys that there are, each once, in the order in which they first come; no key is an empty one."""

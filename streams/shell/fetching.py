@@ -7,7 +7,6 @@ stays its own: which batches were aborted, where the next fetch begins, whether 
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from aiokafka import codec
@@ -70,13 +69,11 @@ class _Batch:
     def __iter__(self) -> Iterator[Chunk]:
         records = self._records()
         start = 0
-        sizes = [0, *accumulate(records.value_sizes())]
-        for stop in range(1, len(records) + 1):
-            size_bytes = sizes[stop] - sizes[start]
-            if stop - start == self._records_max or size_bytes >= CHUNK_BYTES_MAX or stop == len(records):
-                chunk = records.part(start, stop)
-                yield Chunk(chunk[-1].offset, chunk, size_bytes)
-                start = stop
+        while start < len(records):
+            stop, size_bytes = records.fitting(start, self._records_max, CHUNK_BYTES_MAX)
+            chunk = records.part(start, stop)
+            yield Chunk(chunk[-1].offset, chunk, size_bytes)
+            start = stop
 
 
 class _Batches:

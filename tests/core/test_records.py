@@ -40,7 +40,11 @@ def test_what_is_read_is_what_the_library_reads(given_rows: list[Row], first_off
     ]
     assert _plain(parsed) == expected
     assert (parsed[-1].offset, newest_ms(parsed)) == (expected[-1][0], max(one[1] for one in expected))
-    assert parsed.value_sizes() == [len(value or b"") for _, _, value, _ in given_rows]
+    sizes = [len(value or b"") for _, _, value, _ in given_rows]
+    assert parsed.fitting(0, len(sizes), sum(sizes) + 1) == (len(sizes), sum(sizes))
+    for start in range(len(sizes)):
+        assert parsed.fitting(start, 2, 10**9) == (min(start + 2, len(sizes)), sum(sizes[start : start + 2]))
+        assert parsed.fitting(start, 10**9, 1)[1] == next((size for size in sizes[start:] if size), 0)
     assert parsed.distinct_keys() == list(dict.fromkeys(key or b"" for _, key, _, _ in given_rows))
     again = Records.of(list(parsed))
     assert (_plain(again), newest_ms(again), again.distinct_keys()) == (
