@@ -238,7 +238,8 @@ class Rows(Watcher):
 @contextmanager
 def live_stack(shape: Shape, partitions: int, workers: int) -> Iterator[Stack]:
     """A stack of its own as in production, with the register loaded."""
-    with Stack(load_settings(partitions=partitions, restating=False), workers=workers) as stack:
+    settings = load_settings(partitions=partitions, restating=False)
+    with Stack(settings, workers=workers, long_lived=True) as stack:
         drain = Drain(stack)
         Feed(stack.settings).send(VENUES.topic, venue_lines(shape))
         drain.wait(drain.settled)

@@ -88,6 +88,7 @@ class KafkaBroker(Server):
         heap_mib: Bound of the Java heap.
         node: Its number in ``quorum``.
         quorum: The cluster's nodes; None makes a cluster of this one.
+        long_lived: Lets Java's optimising compiler work: it takes a core for most of a minute, and pays after some.
     """
 
     name = "kafka"
@@ -101,11 +102,13 @@ class KafkaBroker(Server):
         heap_mib: int = HEAP_MIB,
         node: int = 1,
         quorum: Quorum | None = None,
+        long_lived: bool = False,
     ) -> None:
         super().__init__(directory, port=port, die_with_parent=die_with_parent)
         self._quorum = quorum or Quorum((free_port(),))
         self._node = node
         self._heap_mib = heap_mib
+        self._long_lived = long_lived
 
     @property
     def brokers(self) -> str:
@@ -118,9 +121,11 @@ class KafkaBroker(Server):
         config = self._write_config()
         if not (self.directory / "data" / "meta.properties").exists():
             self._format(config)
-        # A local broker lives for minutes on cores it shares: the optimising compiler took more CPU time than
-        # handling the requests did, and gave nothing back.
-        options = f"-Xms128m -Xmx{self._heap_mib}m -XX:+UseG1GC -XX:TieredStopAtLevel=1"
+        options = f"-Xms128m -Xmx{self._heap_mib}m -XX:+UseG1GC"
+        if not self._long_lived:
+            # In a broker that lives for a minute or two on cores it shares, the optimising compiler took more CPU time
+            # than handling the requests did, and gave nothing back.
+            options += " -XX:TieredStopAtLevel=1"
         return [*_java(options), "kafka.Kafka", str(config)]
 
     def _write_config(self) -> Path:

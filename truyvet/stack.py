@@ -49,6 +49,7 @@ class Stack:
         own_broker: False uses ``settings.brokers`` instead of starting one.
         broker_port: Where the own broker listens; None takes a free port.
         detached: The processes outlive this one (``truyvet up``); else they die with it.
+        long_lived: The own broker is to be quick after some minutes rather than in its first.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Stack:
         own_broker: bool = True,
         broker_port: int | None = None,
         detached: bool = False,
+        long_lived: bool = False,
     ) -> None:
         self._temporary = directory is None
         self.directory = _temporary_directory() if directory is None else directory.resolve()
@@ -70,7 +72,9 @@ class Stack:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self.broker: KafkaBroker | None = None
         if own_broker:
-            self.broker = KafkaBroker(self.directory / "kafka", port=broker_port, die_with_parent=not detached)
+            self.broker = KafkaBroker(
+                self.directory / "kafka", port=broker_port, die_with_parent=not detached, long_lived=long_lived
+            )
         self.settings = self._own(settings)
 
     def _own(self, settings: Settings) -> Settings:

@@ -211,6 +211,13 @@ class BatchConsumer(driver.Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Keeps no gaps: a run's own last offset would count as one."""
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Does nothing: a stream whose queue is full holds up whoever puts into it, and that is enough.
+
+        Faust would fetch no more of the partition until the queue is empty. With few runs in a queue that soon holds of
+        every partition at once, and then it sleeps for a whole second before it looks again.
+        """
+
     async def _wait_for_ack(self, timeout: float) -> None:  # noqa: ASYNC109 - Faust's signature
         """Waits until all is acknowledged that was handed on, for ``timeout`` seconds at most.
 

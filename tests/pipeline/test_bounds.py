@@ -1,5 +1,6 @@
 """Loads that would hurt a pipeline without bounds, in small; ``bench_bounds`` runs them at full size."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,17 @@ def test_expiry_goes_no_further_than_this_machines_clock(restating: bool) -> Non
     runner._newest_ms = now_ms + 1_000 * DAY_MS
     runner.expired_ms = expiry.cutoffs(now_ms + DAY_MS, room).scans_ms
     assert runner.may_expire == restating
+
+
+def test_the_broker_is_not_asked_where_inputs_end_while_they_are_known_to_go_on() -> None:
+    """Under load every partition would ask each second, and its next fetch would wait for the answers."""
+
+    async def ask() -> bool:
+        raise AssertionError("the broker was asked")
+
+    room = RoomPartition(0, 1, "checkin.", 28 * DAY_MS, CLOCK, {})
+    runner = Runner(Settings(), "person", room, cast("Any", None), lambda _: None)
+    asyncio.run(runner.expire(lambda: False, ask))
 
 
 def test_a_wrong_clock_has_nothing_expire(make: cases.MakeStack) -> None:

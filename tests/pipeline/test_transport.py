@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 
+from faust.types import TP
+
 from streams.shell.transport import BatchConsumer
 
 
@@ -28,3 +30,12 @@ def test_an_acknowledgement_that_came_before_is_not_waited_for() -> None:
 def test_what_is_under_way_is_waited_for() -> None:
     """But not longer than asked."""
     assert _seconds(_consumer([True, False]), 0.2) >= 0.2
+
+
+def test_a_full_queue_takes_no_partition_from_those_that_are_fetched() -> None:
+    """Faust sleeps for a second once none is left, and under load all are full at once."""
+    consumer = object.__new__(BatchConsumer)
+    consumer.app = SimpleNamespace(in_recovery=False)  # type: ignore[assignment]
+    consumer._active_partitions, consumer._buffered_partitions = {TP("scans", 0)}, set()
+    consumer.on_buffer_full(TP("scans", 0))
+    assert consumer._get_active_partitions() == {TP("scans", 0)}

@@ -301,8 +301,8 @@ BUGS: Final[dict[str, Edit]] = {
     "expiry before the inputs are read": Edit(
         "streams.shell.runner",
         "Runner.expire",
-        "if not await all_read():",
-        "if False:",
+        "if not at_end() or not await all_read():",
+        "if not at_end():",
     ),
     "a first-today mark not undone": Edit(
         "streams.core.held_scans",
