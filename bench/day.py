@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.harness import save, say, tell
-from bench.live import Enriched, Scans, Sender, cores_busy, live_stack, percentiles_ms
+from bench.live import CoresBusy, Enriched, Scans, Sender, live_stack, percentiles_ms
 from bench.picture import Line, Panel, draw
 from bench.workload import Shape
 from infra.processes import PROJECT_DIR
@@ -83,9 +83,9 @@ def play(stack: Stack, played: Played) -> dict[str, Any]:
             stack.check()
             lag.append((round(seconds, 1), sender.sent - enriched.count))
 
-    began_us, before = time.time_ns() // 1000, stack.usage()
+    began_us, busy = time.time_ns() // 1000, CoresBusy(stack)
     sender.run(played.due, played.seconds, note)
-    cores = cores_busy(stack, before, played.seconds)
+    cores = busy.so_far()
     deadline = time.monotonic() + _DRAIN_SECONDS_MAX
     while enriched.count < sender.sent and time.monotonic() < deadline:
         stack.check()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.harness import save, say, table, tell
-from bench.live import LOOK_SECONDS, Enriched, Rows, Scans, Sender, cores_busy, live_stack, percentiles_ms
+from bench.live import LOOK_SECONDS, CoresBusy, Enriched, Rows, Scans, Sender, live_stack, percentiles_ms
 from bench.workload import Shape
 from truyvet.drain import Drain
 from truyvet.stack import Stack
@@ -45,9 +45,9 @@ def level(stack: Stack, scans: Scans, rate: float, seconds: float) -> dict[str, 
     """One level: scans at that rate for so long, and what they took."""
     enriched, rows = Enriched(stack.settings), Rows(stack.settings, scans.markers)
     sender = Sender(stack.settings, scans)
-    began_us, before = time.time_ns() // 1000, stack.usage()
+    began_us, busy = time.time_ns() // 1000, CoresBusy(stack)
     sender.run(lambda at: at * rate, seconds + SETTLE_SECONDS)
-    cores = cores_busy(stack, before, seconds + SETTLE_SECONDS)
+    cores = busy.so_far()
     behind = sender.sent - enriched.count
     deadline = time.monotonic() + _DRAIN_SECONDS_MAX
     while enriched.count < sender.sent and time.monotonic() < deadline:

@@ -5,10 +5,11 @@ kept of it in between. The topics are as in production: scans carry the time at 
 a while is a marker's, a person whose rows are looked up in ClickHouse by key, again and again.
 """
 
+import os
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -16,8 +17,8 @@ from typing import Final
 import numpy as np
 from confluent_kafka import Producer, TopicPartition
 
+from bench.measuring import Ticks
 from bench.workload import DIRECTION_MIX, SOURCE_MIX, Shape, by_rank, drawn, person_ids, venue_ids, venue_lines
-from infra.processes import Usage
 from producers.feed import Feed
 from producers.lines import VENUES
 from producers.simulate.arrays import Floats, Ints, stream
@@ -31,7 +32,7 @@ Schedule = Callable[[float], float]
 """Seconds since the beginning to how many scans are due until then."""
 MARKERS: Final = 24
 MARKER_SECONDS: Final = 0.1
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.25
 """Between two looks into ClickHouse: so much too late a row may be found."""
 TICK_SECONDS: Final = 0.005
 _MICROS: Final = 1_000_000
@@ -247,10 +248,19 @@ def live_stack(shape: Shape, partitions: int, workers: int) -> Iterator[Stack]:
         yield stack
 
 
-def cores_busy(stack: Stack, before: Mapping[str, Usage], seconds: float) -> dict[str, float]:
-    """How many cores each process of the stack has kept busy since its usage was ``before``, so many seconds ago."""
-    after = stack.usage()
-    return {name: round((after[name].cpu_seconds - used.cpu_seconds) / seconds, 2) for name, used in before.items()}
+class CoresBusy:
+    """How many cores each process of a stack keeps busy from now on, and how many a hypervisor gives to others."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._usage, self._ticks, self._began = stack.usage(), Ticks.now(), time.monotonic()
+
+    def so_far(self) -> dict[str, float]:
+        """Means by process; ``stolen`` is what the machine did not have."""
+        seconds, after = time.monotonic() - self._began, self._stack.usage()
+        used = {name: (after[name].cpu_seconds - was.cpu_seconds) / seconds for name, was in self._usage.items()}
+        used["stolen"] = Ticks.now().stolen_since(self._ticks) * (os.cpu_count() or 1)
+        return {name: round(cores, 2) for name, cores in used.items()}
 
 
 def percentiles_ms(seconds: Floats) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from bench.peers.job import COUNTS_SECONDS
 from infra import processes
@@ -11,6 +11,29 @@ from infra import processes
 MILLION: Final = 1_000_000
 GRACE_SECONDS: Final = 1.0
 """What is done so soon after the last output belongs to it: offsets that are committed, state that is written."""
+
+
+_KINDS: Final = slice(1, 9)
+"""From user to steal in the first line of /proc/stat; guests are counted among users."""
+
+
+class Ticks(NamedTuple):
+    """CPU time of the whole machine so far, in the kernel's ticks."""
+
+    stolen: int
+    """What a hypervisor gave to somebody else while something here wanted to run."""
+    whole: int
+
+    @classmethod
+    def now(cls) -> Self:
+        """As /proc/stat tells."""
+        line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+        ticks = [int(text) for text in line.split()[_KINDS]]
+        return cls(ticks[-1], sum(ticks))
+
+    def stolen_since(self, before: Self) -> float:
+        """Share of the machine's time since then that was stolen."""
+        return (self.stolen - before.stolen) / max(1, self.whole - before.whole)
 
 
 class Sample(NamedTuple):

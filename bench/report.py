@@ -15,6 +15,7 @@ HEADER: Final = """\
 | contender | scans/s | CPU s per million scans | × | peak MiB | start-up s, CPU s, CPU s in all | output | promises |
 |---|---|---|---|---|---|---|---|
 """
+_STOLEN_TOLD: Final = 0.02
 BASE: Final = "person"
 """What the column × compares with."""
 
@@ -29,6 +30,10 @@ class Outcome:
     verdict: Verdict | None
     failure: str | None
     """Why there are no figures."""
+    stolen: float = 0.0
+    """Share of the machine's time that a hypervisor gave to others meanwhile."""
+    taken: int = 1
+    """How often it was run: again where too much was stolen."""
 
 
 def table(everyone: Mapping[str, Contender], outcomes: Sequence[Outcome]) -> str:
@@ -52,6 +57,9 @@ def _row(contender: Contender, outcomes: Sequence[Outcome]) -> str:
     mine = [outcome for outcome in outcomes if outcome.contender == contender.name]
     figures = [outcome.figures for outcome in mine if outcome.figures is not None]
     said = "; ".join(dict.fromkeys(_said(outcome) for outcome in mine))
+    stolen, again = max(outcome.stolen for outcome in mine), sum(outcome.taken - 1 for outcome in mine)
+    if again or stolen >= _STOLEN_TOLD:
+        said += f" (up to {stolen:.0%} of the machine stolen; taken again {again} times)"
     if not figures:
         return f"| {contender.title} | – | – | – | – | – | {said} | {contender.promises} |\n"
     startups = [(found.startup_seconds, found.startup_cpu_seconds, found.cpu_seconds_total) for found in figures]

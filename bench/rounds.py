@@ -20,11 +20,13 @@ class Round:
     contender: str
     number: int
     directory: Path
+    attempt: int = 0
+    """Counts those that were disturbed too much before."""
 
     @property
     def group(self) -> str:
         """The consumer group, and what the names of all topics of this round hold."""
-        return f"{self.contender}-round-{self.number}"
+        return f"{self.contender}-round-{self.number}" + (f"-again-{self.attempt}" if self.attempt else "")
 
 
 class Running(Protocol):

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from bench.checking import Record, Verdict, check
 from bench.contenders import INSTALLED_DIR, Contender, contenders
-from bench.measuring import Sample, cpu_seconds, figures, memory_bytes, tree
+from bench.measuring import Sample, Ticks, cpu_seconds, figures, memory_bytes, tree
 from bench.report import Outcome, as_json, table
 from bench.rounds import PREFIX, Round, Running
 from bench.workload import Expected, Shape, expected_of, scan_lines, venue_lines
@@ -37,6 +38,11 @@ MEMORY_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 3.0
 """So long nothing new comes before a round counts as done: three times as long as counts wait."""
 ROUND_SECONDS_MAX: Final = 1800.0
+STOLEN_MAX: Final = 0.05
+"""More of the machine's time than this, given to others by a hypervisor, has a contender run again."""
+AGAIN_MAX: Final = 2
+AGAIN_SECONDS_MAX: Final = 180.0
+"""So long at most it may have taken already: a run of minutes has quiet and other times in it, like the next one."""
 _CONSUME_SECONDS: Final = 0.05
 _CONSUME_RECORDS: Final = 10_000
 
@@ -173,6 +179,26 @@ def run_round(
     return Outcome(contender.name, task.number, found, verdict, failure)
 
 
+def undisturbed(task: Round, contender: Contender, shape: Shape, expected: Expected) -> Outcome:
+    """The contender's run; where much of the machine was stolen meanwhile, the least disturbed of some.
+
+    What a hypervisor takes is not all: the time that is left is dearer, too, since whoever took it shares the caches.
+    """
+    runs: list[Outcome] = []
+    deadline = time.monotonic() + AGAIN_SECONDS_MAX
+    while not runs or (
+        runs[-1].stolen > STOLEN_MAX
+        and runs[-1].failure is None
+        and len(runs) <= AGAIN_MAX
+        and time.monotonic() < deadline
+    ):
+        before = Ticks.now()
+        outcome = run_round(replace(task, attempt=len(runs)), contender, shape, expected)
+        runs.append(replace(outcome, stolen=Ticks.now().stolen_since(before)))
+    best = min(runs, key=lambda run: run.stolen) if runs[-1].failure is None else runs[-1]
+    return replace(best, taken=len(runs))
+
+
 def _verdict(settings: Settings, running: Running, contender: Contender, expected: Expected) -> Verdict:
     enriched = (value for _, value in read_committed(settings, running.enriched))
     return check(expected, enriched, read_committed(settings, running.counts), contender.counts_form)
@@ -224,10 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         expected = feed(settings, shape)
         for number, contender in rounds_of(chosen, args.rounds):
-            task = Round(settings, contender.name, number, directory / f"{contender.name}-{number}")
-            outcome = run_round(task, contender, shape, expected)
-            outcomes.append(outcome)
-            sys.stderr.write(f"round {number}: {table(everyone, [outcome]).splitlines()[-1]}\n")
+            place = directory / f"{contender.name}-{number}"
+            outcomes.append(undisturbed(Round(settings, contender.name, number, place), contender, shape, expected))
+            sys.stderr.write(f"round {number}: {table(everyone, outcomes[-1:]).splitlines()[-1]}\n")
     shutil.rmtree(directory / "kafka")
     args.out.write_text(as_json(shape, everyone, outcomes), encoding="utf-8")
     sys.stdout.write(table(everyone, outcomes))

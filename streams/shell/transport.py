@@ -12,13 +12,14 @@ which transaction markers make one per transaction.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
+from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
@@ -176,6 +177,21 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             self.log.info("offset hint not committed: %s", type(error).__name__)
             return False
         return True
+
+
+class OutsideFirst(DefaultSchedulingStrategy):
+    """Of what was fetched at once, what came from outside goes before what the rooms send each other."""
+
+    def __init__(self, outside: Collection[str]) -> None:
+        """``outside`` are the full names of topics."""
+        self._outside = frozenset(outside)
+
+    def iterate(self, records: Mapping[TP, list[Run]]) -> Iterator[tuple[TP, Run]]:
+        """First these, then the others; among each, topics and partitions in turn."""
+        for first in (True, False):
+            yield from super().iterate(
+                {tp: runs for tp, runs in records.items() if (tp.topic in self._outside) == first}
+            )
 
 
 class BatchConsumer(driver.Consumer):

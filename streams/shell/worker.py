@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +25,12 @@ from yarl import URL
 from infra.topics import BrokerAwayError, check_topics, topic_ids
 from schemas.areas import load_areas
 from streams.core.person import VENUES
+from streams.core.room import PERSON_ROOM
 from streams.shell.changelogs import CHANGELOGS, keep_only_stores_of
 from streams.shell.register import Register
 from streams.shell.register_copy import RegisterCopy
 from streams.shell.rooms import TOPICS, Rooms, die
-from streams.shell.transport import Run
+from streams.shell.transport import OutsideFirst, Run
 from truyvet import logs
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.disk import DiskWatch
@@ -46,7 +48,7 @@ _GC_SECONDS = 60.0
 _STOP_SECONDS_MAX = 10.0
 _HEARTBEAT_SECONDS = 0.3
 """So soon a worker hears that another one is gone: with its session's end that is what taking over waits for."""
-_FETCH_BYTES_MAX = 2 * 1024 * 1024
+_FETCH_BYTES_MAX = 4 * 1024 * 1024
 
 Answer = TypeVar("Answer")
 
@@ -102,6 +104,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         stream_buffer_maxsize=2,
         stream_wait_empty=True,
         TableManager=_NoTables,
+        ConsumerScheduler=partial(OutsideFirst, [settings.topic(topic) for topic in TOPICS[PERSON_ROOM]]),
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=settings.partitions,

@@ -4,15 +4,20 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from bench import run
 from bench.checking import Verdict
 from bench.contenders import contenders
-from bench.measuring import Figures, Sample, cpu_seconds, figures, memory_bytes, tree
+from bench.measuring import Figures, Sample, Ticks, cpu_seconds, figures, memory_bytes, tree
 from bench.report import Outcome, as_json, table
+from bench.rounds import Round
 from bench.run import rounds_of
 from bench.workload import Shape
+from truyvet.config import Settings
 
 RIGHT = Verdict(outputs=970, missing=0, unknown=0, doubled=0, wrong=0, cells_wrong=0)
 
@@ -50,6 +55,18 @@ def test_each_process_is_told_apart() -> None:
     assert sum(found.cpu_by_process.values()) == pytest.approx(found.cpu_seconds_per_million)
     shown = table(contenders(), [Outcome("pipeline", 1, found, RIGHT, None)])
     assert "| 10.0; worker-0 7.8, sink 2.2 |" in shown
+    assert "stolen" not in shown
+    disturbed = table(contenders(), [Outcome("pipeline", 1, found, RIGHT, None, stolen=0.314, taken=3)])
+    assert f"{RIGHT.text()} (up to 31% of the machine stolen; taken again 2 times)" in disturbed
+
+
+def test_what_is_stolen_is_a_share_of_the_whole() -> None:
+    """As the kernel counts; nothing if no time has passed."""
+    before = Ticks(10, 1000)
+    assert Ticks(60, 1200).stolen_since(before) == 0.25
+    assert before.stolen_since(before) == 0.0
+    now = Ticks.now()
+    assert 0 <= now.stolen < now.whole
 
 
 def test_what_comes_behind_the_outputs_belongs_to_the_round() -> None:
@@ -113,3 +130,34 @@ def test_a_failure_is_a_row_of_its_own() -> None:
     row = table(contenders(), outcomes).splitlines()[-1]
     assert "FAILED: faust ended: a / b" in row
     assert '"failure": "faust ended: a | b"' in as_json(Shape(), contenders(), outcomes)
+
+
+@pytest.mark.parametrize(
+    ("stolen", "kept", "taken"),
+    [([0.01], 0.01, 1), ([0.3, 0.05], 0.05, 2), ([0.3, 0.1, 0.2, 0.0], 0.1, 3)],
+)
+def test_a_disturbed_run_is_taken_again(
+    stolen: list[float], kept: float, taken: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Twice at most, under names of its own; of all of them the least disturbed counts."""
+    groups: list[str] = []
+
+    def run_round(task: Round, *_: object) -> Outcome:
+        groups.append(task.group)
+        return Outcome("person", 1, None, RIGHT, None)
+
+    shares = iter(stolen)
+    monkeypatch.setattr(run, "run_round", run_round)
+    monkeypatch.setattr(Ticks, "stolen_since", lambda *_: next(shares))
+    task = Round(Settings(), "person", 1, tmp_path)
+    outcome = run.undisturbed(task, cast("Any", None), Shape(), cast("Any", None))
+    assert (outcome.stolen, outcome.taken) == (kept, taken)
+    assert len(set(groups)) == taken
+
+
+def test_a_failure_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever was stolen meanwhile: it is told."""
+    monkeypatch.setattr(run, "run_round", lambda *_: Outcome("person", 1, None, None, "it ended"))
+    monkeypatch.setattr(Ticks, "stolen_since", lambda *_: 0.5)
+    task = Round(Settings(), "person", 1, tmp_path)
+    assert run.undisturbed(task, cast("Any", None), Shape(), cast("Any", None)).taken == 1

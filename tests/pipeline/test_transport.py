@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 from faust.types import TP
 
-from streams.shell.transport import BatchConsumer
+from streams.shell.transport import BatchConsumer, OutsideFirst
 
 
 def _consumer(acked: Sequence[bool]) -> BatchConsumer:
@@ -39,3 +40,11 @@ def test_a_full_queue_takes_no_partition_from_those_that_are_fetched() -> None:
     consumer._active_partitions, consumer._buffered_partitions = {TP("scans", 0)}, set()
     consumer.on_buffer_full(TP("scans", 0))
     assert consumer._get_active_partitions() == {TP("scans", 0)}
+
+
+def test_what_comes_from_outside_goes_first() -> None:
+    """In turn among themselves, whatever order they were fetched in, and nothing is left out."""
+    fetched = {TP("visits", 0): ["v0"], TP("scans", 1): ["s1", "s2"], TP("marks", 0): ["m0"], TP("cases", 1): ["c1"]}
+    scheduler: Any = OutsideFirst(["scans", "cases"])
+    handed_on = [record for _, record in scheduler.iterate(fetched)]
+    assert handed_on == ["s1", "c1", "s2", "v0", "m0"]
