@@ -82,7 +82,6 @@ class Rooms:
         self._to_look: set[Runner] = set()
         self._expires = not settings.restating or settings.rehearse_expiry
         self._expiring: set[Runner] = set()
-        self._asking = asyncio.Lock()
         self._backlog = Backlog()
         self._behind: dict[str, object] = {}
         self._opening: set[Runner] = set()
@@ -312,10 +311,7 @@ class Rooms:
     async def _all_read(self, runner: Runner) -> bool:
         """Whether all inputs of a room are read to where they end now; False if the broker does not say."""
         inputs = {topic: TP(self._settings.topic(topic), runner.room.partition) for topic in TOPICS[runner.name]}
-        # One room at a time: an answer waits for the fetch under way, and of what waits for answers Faust allows two,
-        # the next fetch included.
-        async with self._asking:
-            ends = await self._consumer.ends(*inputs.values())
+        ends = await self._consumer.ends(*inputs.values())
         read_to = {tp: self._consumer.read_to(tp, runner.committed.get(topic, 0)) for topic, tp in inputs.items()}
         return ends is not None and all(read_to[tp] >= ends[tp] for tp in ends)
 

@@ -199,6 +199,10 @@ class BatchConsumer(driver.Consumer):
 
     _thread: BatchConsumerThread
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._asking = asyncio.Lock()
+
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -265,9 +269,14 @@ class BatchConsumer(driver.Consumer):
         return epochs
 
     async def ends(self, *partitions: TP) -> Mapping[TP, int] | None:
-        """Where these partitions end now, asked of the broker; None if it does not answer."""
+        """Where these partitions end now, asked of the broker; None if it does not answer.
+
+        One asks at a time: an answer comes behind that to the fetch under way, and Faust lets two calls wait for their
+        answers, the next fetch included.
+        """
         try:
-            return await self.highwaters(*partitions)
+            async with self._asking:
+                return await self.highwaters(*partitions)
         except KafkaError as error:
             BROKER_ERRORS.inc()
             log.info("the broker does not say where inputs end", error=type(error).__name__)

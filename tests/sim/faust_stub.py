@@ -150,6 +150,7 @@ class _Consumer(BatchConsumer):
         self._committed_offset = {}
         self._acked = defaultdict(list)
         self._acked_index = defaultdict(set)
+        self._asking = asyncio.Lock()
 
     def assignment(self) -> set[TP]:
         return set(self._fetching.assigned)

@@ -75,7 +75,7 @@ class Outcome:
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
     rng = random.Random(f"plan {seed}")
-    workers, sinks = rng.choice([1, 2, 2, 3]), rng.choice([1, 1, 2])
+    workers, sinks = rng.choice([1, 2, 2, 3]), rng.choice([1, 2, 2])
     names = [f"worker-{n}" for n in range(workers)], [f"sink-{n}" for n in range(sinks)]
     return Plan(seed, make(seed), workers, sinks, faults.draw(rng, *names, FAULT_SECONDS))
 
