@@ -35,6 +35,11 @@ class Outcome:
     taken: int = 1
     """How often it was run: again where too much was stolen."""
 
+    @property
+    def right(self) -> bool:
+        """Whether it ended, and its output was checked and is what it must be."""
+        return self.failure is None and self.verdict is not None and self.verdict.right
+
 
 def table(everyone: Mapping[str, Contender], outcomes: Sequence[Outcome]) -> str:
     """A row for each contender: medians, and in brackets the smallest and the largest of the rounds."""

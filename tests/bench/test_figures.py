@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -155,9 +156,28 @@ def test_a_disturbed_run_is_taken_again(
     assert len(set(groups)) == taken
 
 
-def test_a_failure_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome("person", 1, None, None, "it ended"),
+        Outcome("person", 1, None, None, None),
+        Outcome("person", 1, None, replace(RIGHT, missing=1), None),
+    ],
+)
+def test_what_went_wrong_is_not_tried_again(outcome: Outcome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever was stolen meanwhile: it is told."""
-    monkeypatch.setattr(run, "run_round", lambda *_: Outcome("person", 1, None, None, "it ended"))
+    monkeypatch.setattr(run, "run_round", lambda *_: outcome)
     monkeypatch.setattr(Ticks, "stolen_since", lambda *_: 0.5)
     task = Round(Settings(), "person", 1, tmp_path)
-    assert run.undisturbed(task, cast("Any", None), Shape(), cast("Any", None)).taken == 1
+    found = run.undisturbed(task, cast("Any", None), Shape(), cast("Any", None))
+    assert found == replace(outcome, stolen=0.5)
+
+
+def test_one_that_went_wrong_the_second_time_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Even if the first was right, and less disturbed."""
+    found = iter([Outcome("person", 1, None, RIGHT, None), Outcome("person", 1, None, replace(RIGHT, wrong=1), None)])
+    shares = iter([0.3, 0.4])
+    monkeypatch.setattr(run, "run_round", lambda *_: next(found))
+    monkeypatch.setattr(Ticks, "stolen_since", lambda *_: next(shares))
+    outcome = run.undisturbed(Round(Settings(), "person", 1, tmp_path), cast("Any", None), Shape(), cast("Any", None))
+    assert (outcome.right, outcome.taken) == (False, 2)
