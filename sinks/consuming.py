@@ -10,7 +10,6 @@ what could not be committed is committed with the next ones.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from threading import Event
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -18,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from sinks.backends import Backend
 from sinks.columns import TopicDecoder
 from sinks.inserting import BATCH_BYTES_MAX, Batch, Inserter, Place
-from sinks.records import Records
+from sinks.records import Records, each, runs
 from sinks.status import Status
 from truyvet import logs, metrics
 from truyvet.config import Settings
@@ -173,16 +172,16 @@ class Consuming:
     def _take(self, fetched: Fetched, messages: list[Message]) -> None:
         """Takes out of the client's messages what matters, topic by topic."""
         fetched.count += len(messages)
-        if any([message.error() for message in messages]):  # noqa: C419 - a list is quicker here
+        if any(each(messages, "error")):
             for message in messages:
                 self._take_event(fetched, message)
             messages = [message for message in messages if message.error() is None]
-        for topic, run in groupby(messages, lambda message: message.topic() or ""):
+        for topic, run in runs(messages, "topic"):
             records = fetched.records.get(topic)
             if records is None:
                 records = fetched.records[topic] = Records(keyed=self._decoders[topic].keyed)
             fetched.bytes -= records.value_bytes
-            records.add(list(run))
+            records.add(run)
             fetched.bytes += records.value_bytes
 
     def _take_event(self, fetched: Fetched, message: Message) -> None:

@@ -4,9 +4,9 @@ Those are let go as soon as possible: a few hundred at a time come and go in the
 them, kept until they are decoded, cost as much again as fetching them did (0.77 µs a record instead of 0.57).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Record(Protocol):
@@ -32,6 +32,25 @@ class Place(NamedTuple):
     offset: int
 
 
+def each(records: Sequence[Any], name: str) -> Iterator[Any]:
+    """What this method says of each of some records of one class: a third of the time that calls in a loop take."""
+    return map(getattr(type(records[0]), name), records) if records else iter(())
+
+
+def runs(records: Sequence[Any], name: str) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """The records that follow each other and of which this method says the same, and what it says."""
+    said = list(each(records, name))
+    if said and said.count(said[0]) == len(said):
+        # So it is most often, and finding it out takes next to no time.
+        yield said[0], records
+        return
+    start = 0
+    for what, alike in groupby(said):
+        stop = start + len(list(alike))
+        yield what, records[start:stop]
+        start = stop
+
+
 class Records:
     """Values in order of each partition, and where each stood; ``keys`` stay empty unless they are asked for."""
 
@@ -51,17 +70,13 @@ class Records:
 
     def add(self, records: Sequence[Record]) -> None:
         """Takes what is needed of some records; afterwards they may go."""
-        values = [record.value() for record in records]
+        values = list(each(records, "value"))
         self.values += values
-        self.value_bytes += sum([len(value) for value in values if value is not None])
+        self.value_bytes += sum(map(len, filter(None, values)))
         if self._keyed:
-            self.keys += [record.key() for record in records]
-        partitions = [record.partition() or 0 for record in records]
-        if len(set(partitions)) == 1:
-            self._spans.append((partitions[0], self._offsets(records)))
-            return
-        for partition, run in groupby(records, lambda record: record.partition() or 0):
-            self._spans.append((partition, self._offsets(list(run))))
+            self.keys += each(records, "key")
+        for partition, run in runs(records, "partition"):
+            self._spans.append((partition, self._offsets(run)))
 
     def _offsets(self, records: Sequence[Record]) -> Sequence[int]:
         """The offsets of records of one partition; as they rise, the first and the last tell all if none is missing."""

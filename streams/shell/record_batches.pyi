@@ -5,7 +5,11 @@ from typing import TypeAlias
 from streams.core.outbox import Outbox
 from streams.core.step import Message
 
-Section: TypeAlias = tuple[int, int, int, int, bytes]
+class Written:
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+Section: TypeAlias = tuple[int, int, int, int, Written]
 """Partition, records, first and newest timestamp in epoch ms, the records."""
 
 class Packing:

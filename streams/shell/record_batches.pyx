@@ -6,7 +6,8 @@ partition go where Kafka's own partitioner (murmur2) sends them. ``tests/pipelin
 everything back with aiokafka's reader, and holds it to aiokafka's writer byte for byte.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -21,7 +22,23 @@ cdef enum:
 cdef const char* NO_HEADERS = b"\0"  # their number
 
 
-Section = tuple[int, int, int, int, bytes]
+cdef class Written:
+    """Records as they were written, in the memory that they were written to: whatever takes a buffer takes it."""
+
+    cdef char* data
+    cdef Py_ssize_t size
+
+    def __dealloc__(self):
+        free(self.data)
+
+    def __len__(self):
+        return self.size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.size, True, flags)
+
+
+Section = tuple[int, int, int, int, Written]
 
 
 cdef struct Growing:
@@ -124,15 +141,14 @@ cdef class Packing:
 
     cdef int _close(self, int partition) except -1:
         cdef Growing* section = self.sections + partition
-        self.closed.append((
-            partition, section.records, section.first_ms, section.newest_ms,
-            PyBytes_FromStringAndSize(section.data, section.size),
-        ))
-        section.size = section.records = 0
+        cdef Written written = Written()
+        written.data, written.size = section.data, section.size
+        self.closed.append((partition, section.records, section.first_ms, section.newest_ms, written))
+        section.data, section.size, section.room, section.records = NULL, 0, 0, 0
         return 0
 
     def sections_of(self):
-        """What was added: (partition, records, first and newest timestamp, bytes) each, of a partition in order."""
+        """What was added: (partition, records, first and newest timestamp, a buffer) each, of a partition in order."""
         cdef int i
         for i in range(self.partitions):
             if self.sections[i].records:

@@ -23,11 +23,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import cramjam
-from aiokafka.record._crecords.cutil import crc32c_cython  # the one that aiokafka's own writer uses
+import lz4.frame
+from crc32c import crc32c
 
 from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, Step
-from streams.shell.record_batches import Packing, Section
+from streams.shell.record_batches import Packing, Section, Written
 from streams.shell.requests import NONE, UNREACHABLE, Owner, Place, Requests
 from truyvet.config import Settings
 from truyvet.metrics import BROKER_ERRORS
@@ -71,6 +71,8 @@ _LENGTH_FROM: Final = 12
 _MAGIC: Final = 2
 _TRANSACTIONAL: Final = 0x10
 _LZ4: Final = 3
+_LZ4_LEVEL: Final = -5
+"""Below zero it looks less closely for what repeats: a third less time, and no larger for what is mostly random ids."""
 _SEQUENCES: Final = 0x7FFFFFFF
 
 log = logging.getLogger("truyvet.transaction")
@@ -172,16 +174,18 @@ class TransactionalProducer:
 
     def _batch(self, place: Place, section: Section) -> bytes:
         """The record batch of a section, with the next sequence numbers of its partition."""
-        _, records, first_ms, newest_ms, data = section
+        _, records, first_ms, newest_ms, written = section
         sequence = self._sequences.get(place, 0)
         self._sequences[place] = (sequence + records) & _SEQUENCES
         attributes = _TRANSACTIONAL
-        compressed = _compressed(data)
-        if len(compressed) < len(data):
-            data, attributes = compressed, _TRANSACTIONAL | _LZ4
-        checked = _CHECKED.pack(attributes, records - 1, first_ms, newest_ms, *self._owner, sequence, records) + data
-        length = _HEAD.size - _LENGTH_FROM + len(checked)
-        return _HEAD.pack(0, length, -1, _MAGIC, crc32c_cython(checked)) + checked
+        data: bytes | Written = _compressed(written)
+        if len(data) < len(written):
+            attributes |= _LZ4
+        else:
+            data = written
+        checked = _CHECKED.pack(attributes, records - 1, first_ms, newest_ms, *self._owner, sequence, records)
+        length = _HEAD.size - _LENGTH_FROM + len(checked) + len(data)
+        return b"".join([_HEAD.pack(0, length, -1, _MAGIC, crc32c(data, crc32c(checked))), checked, data])
 
     def _send(self, waiting: dict[Place, deque[bytes]]) -> int:
         """Sends each partition its next batch; what was taken is off ``waiting``. The first code that is an error."""
@@ -196,8 +200,9 @@ class TransactionalProducer:
         return worst
 
 
-def _compressed(data: bytes) -> bytes:
+def _compressed(records: Written) -> bytes:
     """One LZ4 frame with blocks that stand alone, as Kafka wants them (KIP-57)."""
-    compressor = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)
-    compressor.compress(data)
-    return bytes(compressor.finish())
+    frame: bytes = lz4.frame.compress(
+        records, compression_level=_LZ4_LEVEL, block_linked=False, content_checksum=False, store_size=False
+    )
+    return frame

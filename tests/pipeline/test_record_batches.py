@@ -58,7 +58,7 @@ def test_records_are_written_as_the_library_writes_them(
         ((_, count, first_ms, newest_ms, data),) = found[place]
         stamps = [timestamp_ms for _, _, timestamp_ms, _ in records]
         assert (count, first_ms, newest_ms) == (len(records), stamps[0], max(stamps))
-        assert data == _written(records)
+        assert bytes(data) == _written(records)
 
 
 @given(texts, st.none() | texts, headers, times)
@@ -74,7 +74,7 @@ def test_headers_are_written_as_the_library_writes_them(
     packing.add(headed.topics["t"])
     ((_, count, *_, data),) = packing.sections_of()
     assert count == 2
-    assert data == _written([(b"first", b"1", 1_000, []), (key, value, timestamp_ms, more)])
+    assert bytes(data) == _written([(b"first", b"1", 1_000, []), (key, value, timestamp_ms, more)])
 
 
 @given(st.lists(st.tuples(texts, st.none() | texts), min_size=1, max_size=40), st.integers(50, 30_000))
@@ -97,7 +97,7 @@ def test_a_section_that_is_full_is_followed_by_another(pairs: list[tuple[bytes, 
         packed[8:12] = (HEAD_BYTES - 12 + len(data)).to_bytes(4, "big")
         packed[23:27] = (count - 1).to_bytes(4, "big")
         packed[57:61] = count.to_bytes(4, "big")
-        batch = MemoryRecords(bytes(packed) + data).next_batch()
+        batch = MemoryRecords(bytes(packed) + bytes(data)).next_batch()
         assert isinstance(batch, DefaultRecordBatch)
         records = [(record.key, record.value, record.timestamp) for record in batch]
         assert (len(records), max(at for _, _, at in records)) == (count, newest_ms)
