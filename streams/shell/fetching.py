@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import cramjam
+import lz4.frame
 from aiokafka import codec
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
+from crc32c import crc32c
 
 from streams.core.records import Records
 
@@ -22,14 +25,15 @@ CHUNK_BYTES_MAX: Final = 512 * 1024
 
 _LENGTH_AT: Final = 8
 _LENGTH_FROM: Final = 12
+_CHECKED_FROM: Final = 21
 _HEAD_BYTES: Final = 61
 _MAGIC: Final = 2
 _APPEND_TIME: Final = 1
-_DECODERS: Final[dict[int, Callable[[bytes], Any]]] = {
+_DECODERS: Final[dict[int, Callable[[memoryview], Any]]] = {
     0: bytes,
     1: codec.gzip_decode,
     2: codec.snappy_decode,
-    3: codec.lz4_decode,
+    3: lz4.frame.decompress,  # lets other threads run, which aiokafka's does not
     4: codec.zstd_decode,
 }
 """By compression, as a batch names it."""
@@ -56,14 +60,18 @@ class _Batch:
     def __getattr__(self, name: str) -> object:
         return getattr(self._batch, name)
 
+    def validate_crc(self) -> bool:
+        """Whether the checksum is right; aiokafka's own way takes fifteen times as long, and a copy."""
+        return bool(crc32c(memoryview(self._packed)[_CHECKED_FROM:]) == self._batch.crc)
+
     def _records(self) -> Records:
         batch, packed = self._batch, self._packed
         append_ms = batch.max_timestamp if batch.timestamp_type == _APPEND_TIME else -1
         count = int.from_bytes(packed[_HEAD_BYTES - 4 : _HEAD_BYTES], "big")
         try:
-            data = bytes(_DECODERS[batch.compression_type](packed[_HEAD_BYTES:]))
+            data = bytes(_DECODERS[batch.compression_type](memoryview(packed)[_HEAD_BYTES:]))
             return Records.parsed(data, count, batch.base_offset, batch.first_timestamp, append_ms)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, RuntimeError, cramjam.DecompressionError) as error:
             raise CorruptRecordException(f"record batch at offset {batch.base_offset}: {error}") from error
 
     def __iter__(self) -> Iterator[Chunk]:

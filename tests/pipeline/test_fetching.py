@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record._crecords import DefaultRecordBatchBuilder
+from aiokafka.record._crecords.cutil import crc32c_cython
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -96,6 +98,18 @@ def _batch(first_offset: int, values: list[bytes], *, compressed: bool) -> bytes
         builder.append(number, 1_000 + number, b"k", value, [])
     packed = bytes(builder.build())
     return first_offset.to_bytes(8, "big") + packed[8:]
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_damaged_batch_is_told(*, summed: bool) -> None:
+    """By its checksum; and one that was damaged before it was summed up, by its frame."""
+    packed = bytearray(_batch(0, [b"value " * 40] * 20, compressed=True))
+    packed[70] ^= 0xFF
+    if summed:
+        packed[17:21] = crc32c_cython(bytes(packed[21:])).to_bytes(4, "big")
+    fetched = fetching._Batches(bytes(packed), CHUNK_RECORDS_MAX)
+    with pytest.raises(CorruptRecordException, match="batch at offset 0" if summed else "Invalid CRC"):
+        list(fetching._ChunkedRecords(None, fetched, [], 0, None, None, True, "read_committed"))  # noqa: FBT003
 
 
 def _fetched_and_joined(seed: int) -> bool:
