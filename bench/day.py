@@ -16,9 +16,8 @@ from typing import Any, Final
 import numpy as np
 
 from bench.harness import save, say, tell
-from bench.live import CoresBusy, Enriched, Scans, Sender, live_stack, percentiles_ms
+from bench.live import LIVE, CoresBusy, Enriched, Scans, Sender, live_stack, percentiles_ms
 from bench.picture import Line, Panel, draw
-from bench.workload import Shape
 from infra.processes import PROJECT_DIR
 from producers.simulate.arrays import Floats, Ints
 from producers.simulate.profile import MINUTES_PER_DAY, PROFILE_FILE
@@ -75,7 +74,7 @@ def windows(sent_seconds: Floats, took: Floats, seconds: float) -> list[dict[str
 
 def play(stack: Stack, played: Played) -> dict[str, Any]:
     """Plays it, and waits until all has come out or ten minutes have passed."""
-    enriched, sender = Enriched(stack.settings), Sender(stack.settings, Scans(Shape()))
+    enriched, sender = Enriched(stack.settings), Sender(stack.settings, Scans(LIVE))
     lag: list[tuple[float, int]] = []
 
     def note(seconds: float) -> None:
@@ -143,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = args.picture or PROJECT_DIR / "docs" / f"day-{args.speed:g}.svg"
     played = Played(minutes_of(DAY)[args.begin : args.end], args.speed, args.begin)
     tell(f"{played.due(played.seconds):,.0f} scans in {played.seconds / 60:.1f} minutes")
-    with live_stack(Shape(), args.partitions, args.workers) as stack:
+    with live_stack(LIVE, args.partitions, args.workers) as stack:
         found = play(stack, played)
     save(f"day-{args.speed:g}", vars(args), **found)
     path.write_text(picture(found, played), encoding="utf-8")

@@ -36,7 +36,10 @@ LOOK_SECONDS: Final = 0.25
 """Between two looks into ClickHouse: so much too late a row may be found."""
 TICK_SECONDS: Final = 0.005
 _MICROS: Final = 1_000_000
+LIVE: Final = Shape(people=1_000_000)
+"""Some minutes hold millions of scans: of 100,000 people each would scan as often in them as in weeks."""
 _DRAWS: Final = 1 << 17
+_PEOPLE_DRAWN: Final = 1 << 21
 _SCAN_ID: Final = b'"scan_id":"'
 _STAMP_DIGITS: Final = 14
 _READ_AT_ONCE: Final = 10_000
@@ -58,12 +61,14 @@ def stamped(value: bytes) -> int:
 
 
 class Scans:
-    """Scans by the canonical people at the canonical venues, of the very moment."""
+    """Scans by the shape's people at its venues, of the very moment."""
 
     def __init__(self, shape: Shape) -> None:
         rng = stream(shape.seed, "bench live")
         people, venues = person_ids(shape), venue_ids(shape)
-        self._people = [people[index] for index in by_rank(rng, shape.people, shape.people_exponent, _DRAWS).tolist()]
+        self._people = [
+            people[index] for index in by_rank(rng, shape.people, shape.people_exponent, _PEOPLE_DRAWN).tolist()
+        ]
         self._venues = [venues[index] for index in by_rank(rng, shape.venues, shape.venues_exponent, _DRAWS).tolist()]
         ways, sources = tuple(DIRECTION_MIX), tuple(SOURCE_MIX)
         kinds = zip(drawn(rng, DIRECTION_MIX, _DRAWS).tolist(), drawn(rng, SOURCE_MIX, _DRAWS).tolist(), strict=True)
@@ -81,7 +86,7 @@ class Scans:
             self._second = now_us // _MICROS
             self._occurred = datetime.fromtimestamp(self._second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         place = number % _DRAWS
-        person = self._people[place]
+        person = self._people[number % _PEOPLE_DRAWN]
         if now_us >= self._marked_us + MARKER_SECONDS * _MICROS:
             self._marked_us, self._marks = now_us, self._marks + 1
             person = self.markers[self._marks % MARKERS]
