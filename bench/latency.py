@@ -46,7 +46,7 @@ def heap_rate(stack: Stack, scans: Scans, heap: int) -> float:
     return heap / seconds
 
 
-def sustained_rate(stack: Stack, scans: Scans, heap_rate: float) -> float | None:
+def sustained_rate(stack: Stack, scans: Scans, of_heap: float) -> float | None:
     """The highest of these shares of the rate of a heap up to which a flow is kept up with; None if not even the first.
 
     What is sustained is a flow that does not fall farther behind the longer it lasts (Karimov et al., "Benchmarking
@@ -55,7 +55,7 @@ def sustained_rate(stack: Stack, scans: Scans, heap_rate: float) -> float | None
     sustained = None
     # From below: a flow that is not kept up with leaves merges and compactions behind, which the next one would meet.
     for tenths in TRY_TENTHS:
-        found = level(stack, scans, heap_rate * tenths / 10, TRY_SECONDS)
+        found = level(stack, scans, of_heap * tenths / 10, TRY_SECONDS)
         tell(" ".join(["try", *row_of({"share": tenths / 10} | found)]))
         if found["behind_seconds"] > BEHIND_SECONDS_MAX or found["missing"]:
             break

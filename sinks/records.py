@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
 
 def each(records: Sequence[Any], name: str) -> Iterator[Any]:
-    """What this method says of each of some records of one class: a third of the time that calls in a loop take."""
+    """What this method says of each of some records, all of one class; called without a loop in Python."""
     return map(getattr(type(records[0]), name), records) if records else iter(())
 
 

@@ -142,9 +142,11 @@ cdef class Packing:
     cdef int _close(self, int partition) except -1:
         cdef Growing* section = self.sections + partition
         cdef Written written = Written()
+        cdef int32_t records = section.records
         written.data, written.size = section.data, section.size
-        self.closed.append((partition, section.records, section.first_ms, section.newest_ms, written))
+        # Given up before anything else can fail: it must not be freed twice.
         section.data, section.size, section.room, section.records = NULL, 0, 0, 0
+        self.closed.append((partition, records, section.first_ms, section.newest_ms, written))
         return 0
 
     def sections_of(self):
