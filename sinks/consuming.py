@@ -83,6 +83,7 @@ class Consuming:
         self._commit_not_before = 0.0
         self._looked_around = 0.0
         self._paused = False
+        self._broker_doubt: str | None = None
         self._said: set[int] = set()
         self._inserter = Inserter(backend, status)
         self._consumer = Consumer(self._options(settings))
@@ -243,8 +244,6 @@ class Consuming:
         # would never be reached.
         for place, offset in fetched.ends.items():
             self._reach(place, offset, 0)
-        if fetched.records or fetched.ends:
-            self._status.broker_back()
 
     def _reach(self, place: Place, offset: int, step: int) -> None:
         self._batch.positions[place] = max(offset + step, self._batch.positions.get(place, 0))
@@ -304,22 +303,29 @@ class Consuming:
         if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - that is the constant's public name
             raise SinkFailedError(f"the Kafka client gave up: {error.str()}")
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - that is the constant's public name
-            self._status.broker_away(error.str())
+            # Heard of late, perhaps: looking around asks before anything is said.
+            self._broker_doubt = error.str()
         elif error.code() not in self._said and error.code() != KafkaError._TRANSPORT:  # noqa: SLF001 - same
             self._said.add(error.code())
             _log.warning("the Kafka client reports an error and goes on; said once", reason=error.str())
 
     def _look_around(self) -> None:
-        """About once a second: lag, and whether a broker that was away answers again."""
+        """About once a second: lag, and whether a broker that is said to be away answers.
+
+        The client's word alone does not do: it comes through a queue, behind which the broker may be back, as
+        records that it brought before it went may come after it.
+        """
         now = time.monotonic()
         if now - self._looked_around < LOOK_AROUND_SECONDS:
             return
         self._looked_around = now
-        if self._status.waits_for_broker:
+        if self._broker_doubt is not None:
             try:
                 self._consumer.list_topics(next(iter(self._decoders)), timeout=LOOK_AROUND_SECONDS)
             except KafkaException:
+                self._status.broker_away(self._broker_doubt)
                 return
+            self._broker_doubt = None
             self._status.broker_back()
         self._status.lag(*self._lag())
 

@@ -83,11 +83,6 @@ class Status:
         if away is not None:
             _log.info("the broker is back", seconds_away=round(time.monotonic() - away, 1))
 
-    @property
-    def waits_for_broker(self) -> bool:
-        """Whether the broker was away when last heard of."""
-        return self._broker_away_since is not None
-
     def committed(self, topic: str, partition: int, offset: int) -> None:
         """The group's offset of a partition (the next record to read) is now this."""
         with self._lock:
