@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, default=60.0, help="times its own (%(default)s)")
     parser.add_argument("--begin", type=_minute, default=0, metavar="HH:MM", help="of the day (00:00)")
     parser.add_argument("--end", type=_minute, default=MINUTES_PER_DAY, metavar="HH:MM", help="of the day (24:00)")
-    parser.add_argument("--partitions", type=int, default=12)
+    parser.add_argument("--partitions", type=int, default=4, help="of every topic (%(default)s)")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--picture", type=Path, help="where the SVG goes (docs/day-SPEED.svg)")
     args = parser.parse_args(arguments)

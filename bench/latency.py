@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--heap", type=int, default=500_000, help="scans that find it (%(default)s)")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.5, 0.9], help="of the rate")
     parser.add_argument("--minutes", type=float, default=3.0, help="each (%(default)s)")
-    parser.add_argument("--partitions", type=int, default=12)
+    parser.add_argument("--partitions", type=int, default=4, help="of every topic (%(default)s)")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args(arguments)
     levels: list[dict[str, Any]] = []

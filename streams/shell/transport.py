@@ -28,7 +28,12 @@ from streams.shell.fetching import CHUNK_RECORDS_MAX, Chunk, fetch_in_chunks
 from truyvet import logs
 from truyvet.metrics import BROKER_ERRORS
 
-FETCH_MAX_WAIT_MS = 200
+FETCH_MIN_BYTES = 1024 * 1024
+"""Of all partitions together: so much the broker gathers, but for no longer than it may.
+
+Handed on as soon as there is anything, records come in as many transactions as the cores can make, and wait for those.
+"""
+FETCH_MAX_WAIT_MS = 150
 _ACK_POLL_SECONDS = 0.01
 _JOIN_AGAIN_SECONDS = 0.5
 RUN_BYTES_MAX = 16 * 1024 * 1024
@@ -77,8 +82,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         fetch_in_chunks(consumer._max_poll_records)
-        # Faust reads uncommitted unless its own (broken) exactly-once is on, and waits 1.5 s for a fetch.
+        # Faust reads uncommitted unless its own (broken) exactly-once is on, and waits 1.5 s for the first byte.
         consumer._isolation_level = "read_committed"
+        consumer._fetch_min_bytes = FETCH_MIN_BYTES
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
 
