@@ -2,10 +2,11 @@
 
 A stack of its own, as in production. Its sustained rate is found first, unless it is given: the highest at which an
 even flow is kept up with, in tenths of the rate at which one heap of scans is worked off. That one is higher, since a
-heap is taken in large steps. The tries also warm the broker, whose compiler and log cleaner take most of a core at
-first. Then scans come evenly at shares of the sustained rate, for some minutes each. Sender and watchers share the
-machine with what they measure; how late the sender was at worst is told. A level that is seconds behind when the
-sending ends did not keep up: its latencies say how long it went on, and no more.
+heap is taken in large steps. Each try lasts as long as a level: a flow was kept up with for one minute of which nine
+tenths were not for two. The tries also warm the broker, whose compiler takes most of a core at first. Then scans come
+evenly at shares of the sustained rate, for some minutes each. Sender and watchers share the machine with what they
+measure; how late the sender was at worst is told. A level that is seconds behind when the sending ends did not keep
+up: its latencies say how long it went on, and no more.
 """
 
 import argparse
@@ -28,7 +29,6 @@ _DRAIN_SECONDS_MAX: Final = 120.0
 _WARM_SHARE: Final = 0.2
 """Of the heap: so much goes first, and does not count."""
 TRY_TENTHS: Final = range(1, 11)
-TRY_SECONDS: Final = 60.0
 BEHIND_SECONDS_MAX: Final = 2.0
 """A flow is kept up with if after so long no more than this is missing of it."""
 
@@ -46,8 +46,10 @@ def heap_rate(stack: Stack, scans: Scans, heap: int) -> float:
     return heap / seconds
 
 
-def sustained_rate(stack: Stack, scans: Scans, of_heap: float) -> float | None:
+def sustained_rate(stack: Stack, scans: Scans, of_heap: float, seconds: float) -> float | None:
     """The highest of these shares of the rate of a heap up to which a flow is kept up with; None if not even the first.
+
+    Each is tried for so many seconds.
 
     What is sustained is a flow that does not fall farther behind the longer it lasts (Karimov et al., "Benchmarking
     Distributed Stream Data Processing Systems", 2018).
@@ -55,7 +57,7 @@ def sustained_rate(stack: Stack, scans: Scans, of_heap: float) -> float | None:
     sustained = None
     # From below: a flow that is not kept up with leaves merges and compactions behind, which the next one would meet.
     for tenths in TRY_TENTHS:
-        found = level(stack, scans, of_heap * tenths / 10, TRY_SECONDS)
+        found = level(stack, scans, of_heap * tenths / 10, seconds)
         tell(" ".join(["try", *row_of({"share": tenths / 10} | found)]))
         if found["behind_seconds"] > BEHIND_SECONDS_MAX or found["missing"]:
             break
@@ -117,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with live_stack(LIVE, args.partitions, args.workers) as stack:
         scans = Scans(LIVE)
         of_heap = None if args.rate else heap_rate(stack, scans, args.heap)
-        rate = args.rate or sustained_rate(stack, scans, of_heap or 0.0)
+        rate = args.rate or sustained_rate(stack, scans, of_heap or 0.0, args.minutes * 60)
         if rate is None:
             say(f"a heap is worked off at {of_heap:,.0f} scans/s, but not even a tenth of it is kept up with")
             return 1
