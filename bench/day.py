@@ -85,10 +85,7 @@ def play(stack: Stack, played: Played) -> dict[str, Any]:
     began_us, busy = time.time_ns() // 1000, CoresBusy(stack)
     sender.run(played.due, played.seconds, note)
     cores = busy.so_far()
-    deadline = time.monotonic() + _DRAIN_SECONDS_MAX
-    while enriched.count < sender.sent and time.monotonic() < deadline:
-        stack.check()
-        time.sleep(0.05)
+    enriched.wait(sender.sent, stack, _DRAIN_SECONDS_MAX)
     enriched.stop()
     sent_us, took = enriched.found()
     return {

@@ -49,10 +49,8 @@ def heap_rate(stack: Stack, scans: Scans, heap: int) -> float:
 def sustained_rate(stack: Stack, scans: Scans, of_heap: float, seconds: float) -> float | None:
     """The highest of these shares of the rate of a heap up to which a flow is kept up with; None if not even the first.
 
-    Each is tried for so many seconds.
-
-    What is sustained is a flow that does not fall farther behind the longer it lasts (Karimov et al., "Benchmarking
-    Distributed Stream Data Processing Systems", 2018).
+    Each is tried for ``seconds``. What is sustained is a flow that does not fall farther behind the longer it lasts
+    (Karimov et al., "Benchmarking Distributed Stream Data Processing Systems", 2018).
     """
     sustained = None
     # From below: a flow that is not kept up with leaves merges and compactions behind, which the next one would meet.
@@ -73,10 +71,7 @@ def level(stack: Stack, scans: Scans, rate: float, seconds: float) -> dict[str, 
     sender.run(lambda at: at * rate, seconds + SETTLE_SECONDS)
     cores = busy.so_far()
     behind = sender.sent - enriched.count
-    deadline = time.monotonic() + _DRAIN_SECONDS_MAX
-    while enriched.count < sender.sent and time.monotonic() < deadline:
-        stack.check()
-        time.sleep(0.05)
+    enriched.wait(sender.sent, stack, _DRAIN_SECONDS_MAX)
     drain = Drain(stack)
     drain.wait(drain.settled)
     drain.close()

@@ -43,6 +43,7 @@ _PEOPLE_DRAWN: Final = 1 << 21
 _SCAN_ID: Final = b'"scan_id":"'
 _STAMP_DIGITS: Final = 14
 _READ_AT_ONCE: Final = 10_000
+_COUNT_SECONDS: Final = 0.05
 _FETCH_WAIT_MS: Final = 250
 """What is there comes at once; asking more often for what is not would be most of the broker's work at low rates."""
 _LINGER_MS: Final = 5
@@ -164,6 +165,18 @@ class Watcher:
         if self._failure is not None:
             raise RuntimeError("watching has failed") from self._failure
         return len(self._took_us)
+
+    def wait(self, count: int, stack: Stack, seconds_max: float) -> None:
+        """Waits until so many came out, but no longer than that.
+
+        Raises:
+            RuntimeError: watching has failed.
+            ProcessError: a process of the stack is gone.
+        """
+        deadline = time.monotonic() + seconds_max
+        while self.count < count and time.monotonic() < deadline:
+            stack.check()
+            time.sleep(_COUNT_SECONDS)
 
     def found(self) -> tuple[Ints, Floats]:
         """When each was sent (epoch µs) and the seconds that it took, in the order in which they came out."""

@@ -28,7 +28,7 @@ from streams.core import person, proximity, venue
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, Step
-from streams.shell import requests, transaction, worker
+from streams.shell import requests, transaction, transport, worker
 from streams.shell.store import Store
 from truyvet.config import Settings
 from truyvet.members import Kind
@@ -38,9 +38,6 @@ VENUE_TOPICS: Final = {
     VISITS: (proximity.take_visits, "proximity, visits"),
     CASE_VISITS: (proximity.take_case_visits, "proximity, case visits"),
 }
-FETCH_BYTES_MAX: Final = 1024 * 1024
-"""Of one partition, as a worker fetches."""
-FETCH_WAIT_MS: Final = 200
 _QUIET_MS: Final = 500
 _FETCH_SECONDS_MAX: Final = 600.0
 Take = Callable[[RoomPartition, int, Sequence[Any], Store], Step]
@@ -123,8 +120,9 @@ class Batches:
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            max_partition_fetch_bytes=FETCH_BYTES_MAX,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=worker.FETCH_BYTES_MAX,
+            fetch_min_bytes=transport.FETCH_MIN_BYTES,
+            fetch_max_wait_ms=transport.FETCH_MAX_WAIT_MS,
         )
         await consumer.start()
         consumer.assign(self._places)

@@ -51,13 +51,13 @@ group.min.session.timeout.ms=1000
 # After a crash the controller waits for the old registration to end; 9 s unless told.
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
-# Two cores, a heap of {heap_mib} MiB: the cleaner's buffer is 128 MiB unless told. Nor does it take most of a core for
-# seconds, which those who wait for this broker would notice, but a quarter for longer.
+# Two cores, a heap of {heap_mib} MiB: the cleaner's buffer is 128 MiB unless told.
 num.network.threads=2
 num.io.threads=4
 background.threads=4
 log.cleaner.threads=1
 log.cleaner.dedupe.buffer.size=33554432
+# Unbounded, it takes most of a core for seconds at a time, and everybody who waits for the broker notices.
 log.cleaner.io.max.bytes.per.second=10485760
 # Topics say their own retention (infra/topics.py); the log of a topic that does not is kept.
 log.retention.ms=-1

@@ -48,7 +48,8 @@ _GC_SECONDS = 60.0
 _STOP_SECONDS_MAX = 10.0
 _HEARTBEAT_SECONDS = 0.3
 """So soon a worker hears that another one is gone: with its session's end that is what taking over waits for."""
-_FETCH_BYTES_MAX = 4 * 1024 * 1024
+FETCH_BYTES_MAX = 4 * 1024 * 1024
+"""Of one partition, as it comes over the wire."""
 
 Answer = TypeVar("Answer")
 
@@ -99,7 +100,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         broker_commit_interval=1.0,
         broker_commit_livelock_soft_timeout=3600.0,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=_FETCH_BYTES_MAX,
+        consumer_max_fetch_size=FETCH_BYTES_MAX,
         consumer_group_instance_id=settings.worker_id or None,
         stream_buffer_maxsize=2,
         stream_wait_empty=True,
