@@ -72,6 +72,15 @@ def windows(sent_seconds: Floats, took: Floats, seconds: float) -> list[dict[str
     return found
 
 
+def lag_windows(lag: Sequence[tuple[float, int]], count: int) -> list[int | None]:
+    """The greatest lag in each of so many ten seconds; None where it was not looked at."""
+    most: list[int | None] = [None] * count
+    for seconds, many in lag:
+        number = min(int(seconds // WINDOW_SECONDS), count - 1)
+        most[number] = max(many, most[number] or 0)
+    return most
+
+
 def play(stack: Stack, played: Played) -> dict[str, Any]:
     """Plays it, and waits until all has come out or ten minutes have passed."""
     enriched, sender = Enriched(stack.settings), Sender(stack.settings, Scans(LIVE))
@@ -104,8 +113,6 @@ def picture(found: dict[str, Any], played: Played) -> str:
     """The day as an SVG: rate, latency, lag over its hours."""
     spans = found["windows"]
     places = [played.hour(span["at"]) for span in spans]
-    seconds, lags = zip(*found["lag"], strict=True)
-    lag = np.interp([span["at"] for span in spans], seconds, lags).tolist()
     latency = [
         Line(name, [None if span.get(key) is None else span[key] / 1000 for span in spans])
         for key, name in (("p50", "median"), ("p99", "p99"))
@@ -116,7 +123,7 @@ def picture(found: dict[str, Any], played: Played) -> str:
     panels = [
         Panel("scans sent, a second", [Line("", [span["rate"] for span in spans])]),
         Panel("seconds from produce to enriched", latency, TARGET_SECONDS),
-        Panel("scans sent and not yet enriched", [Line("", lag)]),
+        Panel("scans sent and not yet enriched, at most", [Line("", lag_windows(found["lag"], len(spans)))]),
     ]
     return draw(title, places, [(hour, f"{hour}:00") for hour in hours], panels)
 

@@ -1,16 +1,22 @@
 """``./do bench sizing``: on paper, what a nation needs, computed from what the other tools found here.
 
-Nothing is measured. Figures come from ``var/bench/scaling.json`` and ``state.json`` or from arguments; the formulas
-stand beside their results. What was not measured is an assumption, and said to be one: that a follower's copy costs a
-broker as much as the leader's (more than it does), that a compacted topic holds twice what is alive in it (a cleaner
-begins when half is stale), that cells are never compacted (they are), that ClickHouse's bytes are shared between events
-and cells as their topics' bytes are. The register is left out: it grows with venues, not with scans.
+Nothing is measured. Figures come from what ``scaling``, ``state`` and ``latency`` left in ``var/bench`` or from
+arguments; the formulas stand beside their results. People come in an even flow, whose steps are small and cost more a
+scan than those of ``scaling``'s heap: cores are those of the levels of ``latency`` up to half of what is sustained,
+ClickHouse included. A flow below the lowest level is taken to keep as many cores busy as that level does (fewer, in
+truth); one above the highest costs as much a scan as there. Where ``latency`` left nothing the heap's figures count,
+which is too little.
+
+What was not measured is an assumption, and said to be one: that a follower's copy costs a broker as much as the
+leader's (more than it does), that a compacted topic holds twice what is alive in it (a cleaner begins when half is
+stale), that cells are never compacted (they are), that ClickHouse's bytes are shared between events and cells as their
+topics' bytes are. The register is left out: it grows with venues, not with scans.
 """
 
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from bench.harness import load, save, say, table
@@ -25,8 +31,22 @@ NATION_PEAK: Final = 150.0
 """Scans a second in the busiest minute."""
 BROKERS_MIN: Final = 3
 COMPACTED_TIMES: Final = 2.0
+FLOW_SHARE_MAX: Final = 0.5
+"""Of what is sustained: beyond it steps grow and a scan costs less, but waits longer."""
 _CELLS: Final = "aggregates"
 _GIB: Final = 2**30
+_WHOLE_FROM: Final = 10.0
+_SECONDS_A_DAY: Final = 86_400
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a scan costs in an even flow of so many a second, in microseconds of CPU."""
+
+    rate: float
+    worker_us: float
+    """Workers and sink, with the ClickHouse that is in it."""
+    broker_us: float
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,7 @@ class Figures:
     """What is known of one scan."""
 
     worker_us: float
-    """CPU of workers and sink, microseconds."""
+    """CPU of workers and sink, microseconds, as a heap is worked off."""
     broker_us: float
     """CPU of the broker, microseconds, all topics once."""
     topic_bytes: Mapping[str, float]
@@ -44,6 +64,16 @@ class Figures:
     """In the person room's stores, for each scan that is held."""
     venue_bytes: float
     """The same in the venue room's."""
+    flows: Sequence[Flow] = ()
+    """By their rate."""
+
+    def at(self, rate: float) -> Flow:
+        """What a scan costs at this rate: at most, if it is below all that were measured."""
+        if not self.flows:
+            return Flow(rate, self.worker_us, self.broker_us)
+        flow = next((flow for flow in self.flows if flow.rate >= rate), self.flows[-1])
+        times = max(flow.rate / rate, 1.0)
+        return Flow(rate, flow.worker_us * times, flow.broker_us * times)
 
 
 @dataclass(frozen=True)
@@ -59,8 +89,22 @@ class Demand:
     broker_disk_gib: float
 
 
-def figures_of(scaling: Mapping[str, Any], state: Mapping[str, Any] | None) -> Figures:
-    """The dearest whole pipeline of the scaling runs, and the largest state.
+def flows_of(latency: Mapping[str, Any] | None) -> list[Flow]:
+    """The levels of an even flow up to half of what is sustained."""
+    levels = latency["levels"] if latency else []
+    flows = []
+    for level in levels:
+        if level["share"] <= FLOW_SHARE_MAX and not level["missing"]:
+            cores = {name: busy for name, busy in level["cores"].items() if name != "stolen"}
+            broker, us = cores.pop("kafka"), 1e6 / level["rate"]
+            flows.append(Flow(level["rate"], sum(cores.values()) * us, broker * us))
+    return sorted(flows, key=lambda flow: flow.rate)
+
+
+def figures_of(
+    scaling: Mapping[str, Any], state: Mapping[str, Any] | None, latency: Mapping[str, Any] | None
+) -> Figures:
+    """The dearest whole pipeline of the scaling runs, the largest state, and what even flows cost.
 
     Raises:
         ValueError: no whole pipeline was measured.
@@ -81,6 +125,7 @@ def figures_of(scaling: Mapping[str, Any], state: Mapping[str, Any] | None) -> F
         clickhouse_bytes=clickhouse,
         held_bytes=held["state_bytes"] / held["held"] if held else stores[PERSON_ROOM],
         venue_bytes=stores[VENUE_ROOM],
+        flows=flows_of(latency),
     )
 
 
@@ -105,18 +150,21 @@ def clickhouse_gib(figures: Figures, demand: Demand, retention_days: int) -> flo
 
 def needs(figures: Figures, demand: Demand, retention_days: int) -> dict[str, tuple[str, float]]:
     """Each need with its formula."""
-    worker = demand.peak * figures.worker_us / 1e6 / demand.load
-    broker = demand.peak * figures.broker_us * demand.replication / 1e6 / demand.load
+    peak, mean = figures.at(demand.peak), figures.at(demand.scans_a_day / _SECONDS_A_DAY)
+    worker = demand.peak * peak.worker_us / 1e6 / demand.load
+    broker = demand.peak * peak.broker_us * demand.replication / 1e6 / demand.load
     topics = topics_gib(figures, demand, retention_days)
     brokers = max(BROKERS_MIN, math.ceil(broker / demand.broker_cores), math.ceil(topics / demand.broker_disk_gib))
-    hours = demand.scans_a_day * (figures.worker_us + figures.broker_us * demand.replication) / 1e6 / 3600
+    hours = demand.scans_a_day * (mean.worker_us + mean.broker_us * demand.replication) / 1e6 / 3600
     state = demand.scans_a_day * retention_days * (figures.held_bytes + figures.venue_bytes) / _GIB
     database = clickhouse_gib(figures, demand, retention_days)
     return {
+        "µs a scan at the peak, workers and sink": ("as measured", peak.worker_us),
+        "µs a scan at the peak, one broker": ("as measured", peak.broker_us),
         "cores, workers and sink": ("peak × worker µs / load", worker),
         "cores, brokers": ("peak × broker µs × replicas / load", broker),
         "brokers": (f"the most of {BROKERS_MIN}, cores / cores each, disk / disk each", brokers),
-        "CPU-hours a day": ("scans a day × (worker µs + broker µs × replicas)", hours),
+        "CPU-hours a day": ("scans a day × (worker µs + broker µs × replicas), as at the day's mean rate", hours),
         "workers' disk, GiB": ("scans a day × retention × bytes held in both rooms", state),
         "brokers' disk, GiB": (
             "scans a day × (Σ topic's retention × its bytes + 2 × what workers hold) × replicas",
@@ -124,6 +172,10 @@ def needs(figures: Figures, demand: Demand, retention_days: int) -> dict[str, tu
         ),
         "ClickHouse's disk, GiB": ("scans a day × bytes × (retention, of cells theirs)", database),
     }
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:,.2f}".removesuffix(".00")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,8 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--broker-cores", type=int, default=8, help="of each broker (%(default)s)")
     parser.add_argument("--broker-disk-gib", type=float, default=2000.0, help="of each broker (%(default)s)")
     for name, text in (
-        ("worker-us", "CPU of workers and sink"),
-        ("broker-us", "CPU of the broker"),
+        ("worker-us", "CPU of workers and sink a scan; with it nothing of even flows counts"),
+        ("broker-us", "CPU of the broker a scan; the same"),
         ("held-bytes", "bytes of the person room a scan held"),
     ):
         parser.add_argument(f"--{name}", type=float, help=f"{text}, in place of what was measured")
@@ -147,23 +199,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if scaling is None:
         parser.error("there is no var/bench/scaling.json: ./do bench scaling makes it")
     try:
-        figures = figures_of(scaling, load("state"))
+        figures = figures_of(scaling, load("state"), load("latency"))
     except (KeyError, ValueError):
-        parser.error("var/bench/scaling.json has no whole pipeline, or is of another build: ./do bench scaling")
+        parser.error("var/bench has no whole pipeline, or is of another build: ./do bench scaling, state, latency")
     given = {name: getattr(args, name) for name in ("worker_us", "broker_us", "held_bytes")}
-    figures = Figures(**(vars(figures) | {name: value for name, value in given.items() if value is not None}))
+    given = {name: value for name, value in given.items() if value is not None}
+    figures = replace(figures, **given, flows=() if given.keys() - {"held_bytes"} else figures.flows)
     days = load_settings().retention_days
     terms = (args.load, args.replication, args.broker_cores, args.broker_disk_gib)
     found = [needs(figures, Demand(args.scans_a_day * times, args.peak * times, *terms), days) for times in args.times]
     say(
-        f"a scan: {figures.worker_us:.1f} µs in workers and sink, {figures.broker_us:.1f} µs in the broker, "
+        f"a scan of a heap: {figures.worker_us:.1f} µs in workers and sink, {figures.broker_us:.1f} µs in the broker, "
         f"{sum(figures.topic_bytes.values()):,.0f} bytes in topics, {figures.clickhouse_bytes:,.0f} in ClickHouse, "
         f"{figures.held_bytes:,.0f} and {figures.venue_bytes:,.0f} held in the rooms\n"
     )
     rates = [f"{args.scans_a_day * times:,.0f} a day, {args.peak * times:,.0f}/s" for times in args.times]
-    rows = [[what, text, *(f"{one[what][1]:,.1f}" for one in found)] for what, (text, _) in found[0].items()]
+    rows = [[what, text, *(_figure(one[what][1]) for one in found)] for what, (text, _) in found[0].items()]
     say(table(["need", "formula", *rates], rows))
-    save("sizing", vars(args), figures=vars(figures), needs=[{n: v for n, (_, v) in one.items()} for one in found])
+    save("sizing", vars(args), figures=asdict(figures), needs=[{n: v for n, (_, v) in one.items()} for one in found])
     return 0
 
 

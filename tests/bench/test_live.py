@@ -88,6 +88,12 @@ def test_windows_go_by_when_scans_were_sent() -> None:
     assert [span.get("p50") for span in found] == [100.0, None, 400.0]
 
 
+def test_the_greatest_lag_of_a_window_is_shown() -> None:
+    """What is noted after the last one ended is its own."""
+    found = day.lag_windows([(0.0, 1), (9.9, 5), (8.0, 3), (20.0, 0), (30.1, 7)], 3)
+    assert found == [5, None, 7]
+
+
 def test_the_picture_of_a_day_is_an_svg() -> None:
     """Well formed, with a curve for each thing that is told."""
     played = day.Played(day.minutes_of(day.DAY), 60.0, 0)
