@@ -8,7 +8,6 @@ lag is how many were sent and had not come out.
 
 import argparse
 import csv
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.harness import save, say, tell
-from bench.live import LIVE, CoresBusy, Enriched, Scans, Sender, live_stack, percentiles_ms
+from bench.live import LIVE, CoresBusy, Enriched, Scans, Sender, live_stack, micros, percentiles_ms
 from bench.picture import Line, Panel, draw
 from infra.processes import PROJECT_DIR
 from producers.simulate.arrays import Floats, Ints
@@ -91,7 +90,7 @@ def play(stack: Stack, played: Played) -> dict[str, Any]:
             stack.check()
             lag.append((round(seconds, 1), sender.sent - enriched.count))
 
-    began_us, busy = time.time_ns() // 1000, CoresBusy(stack)
+    began_us, busy = micros(), CoresBusy(stack)
     sender.run(played.due, played.seconds, note)
     cores = busy.so_far()
     enriched.wait(sender.sent, stack, _DRAIN_SECONDS_MAX)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.harness import save, say, table, tell
-from bench.live import LIVE, LOOK_SECONDS, CoresBusy, Enriched, Rows, Scans, Sender, live_stack, percentiles_ms
+from bench.live import LIVE, LOOK_SECONDS, CoresBusy, Enriched, Rows, Scans, Sender, live_stack, micros, percentiles_ms
 from truyvet.drain import Drain
 from truyvet.stack import Stack
 
@@ -67,7 +67,7 @@ def level(stack: Stack, scans: Scans, rate: float, seconds: float) -> dict[str, 
     """One level: scans at that rate for so long, and what they took."""
     enriched, rows = Enriched(stack.settings), Rows(stack.settings, scans.markers)
     sender = Sender(stack.settings, scans)
-    began_us, busy = time.time_ns() // 1000, CoresBusy(stack)
+    began_us, busy = micros(), CoresBusy(stack)
     sender.run(lambda at: at * rate, seconds + SETTLE_SECONDS)
     cores = busy.so_far()
     behind = sender.sent - enriched.count

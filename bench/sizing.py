@@ -159,8 +159,8 @@ def needs(figures: Figures, demand: Demand, retention_days: int) -> dict[str, tu
     state = demand.scans_a_day * retention_days * (figures.held_bytes + figures.venue_bytes) / _GIB
     database = clickhouse_gib(figures, demand, retention_days)
     return {
-        "µs a scan at the peak, workers and sink": ("as measured", peak.worker_us),
-        "µs a scan at the peak, one broker": ("as measured", peak.broker_us),
+        "µs a scan at the peak, workers and sink": ("as measured, or as given", peak.worker_us),
+        "µs a scan at the peak, one broker": ("as measured, or as given", peak.broker_us),
         "cores, workers and sink": ("peak × worker µs / load", worker),
         "cores, brokers": ("peak × broker µs × replicas / load", broker),
         "brokers": (f"the most of {BROKERS_MIN}, cores / cores each, disk / disk each", brokers),
@@ -202,9 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures = figures_of(scaling, load("state"), load("latency"))
     except (KeyError, ValueError):
         parser.error("var/bench has no whole pipeline, or is of another build: ./do bench scaling, state, latency")
-    given = {name: getattr(args, name) for name in ("worker_us", "broker_us", "held_bytes")}
-    given = {name: value for name, value in given.items() if value is not None}
-    figures = replace(figures, **given, flows=() if given.keys() - {"held_bytes"} else figures.flows)
+    names = ("worker_us", "broker_us", "held_bytes")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if "worker_us" in given or "broker_us" in given:
+        figures = replace(figures, flows=())
+    figures = replace(figures, **given)
     days = load_settings().retention_days
     terms = (args.load, args.replication, args.broker_cores, args.broker_disk_gib)
     found = [needs(figures, Demand(args.scans_a_day * times, args.peak * times, *terms), days) for times in args.times]
