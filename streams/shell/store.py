@@ -3,9 +3,15 @@
 It may be behind the changelog, or gone, but never ahead: a step's changes are written after its
 transaction committed, in one WriteBatch together with the changelog position they belong to. It is written
 without RocksDB's own log, and mixing writes with and without that log is what breaks it; so there is none.
+
+A write never waits inside RocksDB, but outside. The binding keeps Python's lock while it writes: with one store waiting
+for a flush the whole process stood still, heartbeats included. Nor did it ever go on where the disk was full: RocksDB
+flushes when there is room again, but first waits for writes to end that wait for that flush.
 """
 
+import errno
 import json
+import os
 import shutil
 import time
 from bisect import bisect_left
@@ -28,6 +34,9 @@ from rocksdict import (
     WriteOptions,
 )
 
+from truyvet import logs
+from truyvet.disk import NO_SPACE, complaint
+
 LAYOUT_VERSION: Final = 2
 """Of what this module itself keeps; a store of another one is thrown away and restored."""
 STALE_SECONDS_MAX: Final = 12 * 3600
@@ -35,6 +44,12 @@ STALE_SECONDS_MAX: Final = 12 * 3600
 
 _FLUSH_SECONDS: Final = 60.0
 """Without RocksDB's log, what a kill costs is what is in its memory: at low rates that would be minutes or hours."""
+
+_STALLED: Final = "Write stall"
+"""How RocksDB says that it takes nothing until it has flushed, or compacted."""
+_STALL_LOOK_SECONDS: Final = 0.005
+_STALL_SECONDS_MAX: Final = 5.0
+"""Longer is not as usual, and with a full disk it has no end."""
 
 _LOCAL: Final = b"~local"
 _WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
@@ -52,6 +67,8 @@ _BLOCK_CACHE_BYTES: Final = 64 * 1024 * 1024
 _ENTRY_OVERHEAD_BYTES: Final = 200
 """Of a cached pair beside its value: the key, two object heads, the table."""
 _UNKNOWN: Final = object()
+
+log = logs.get("store")
 
 _block_cache = Cache(_BLOCK_CACHE_BYTES)
 _open_stores: "WeakSet[Store]" = WeakSet()
@@ -112,6 +129,7 @@ class Store:
         self._fresh_bytes = 0
         self._write_options = WriteOptions()
         setattr(self._write_options, "disable_wal", True)  # noqa: B010 - the stub calls it a method; it is a property
+        setattr(self._write_options, "no_slowdown", True)  # noqa: B010 - same
         self._open()
         shutil.rmtree(self._gone, ignore_errors=True)
         local = self._local()
@@ -240,9 +258,10 @@ class Store:
         # As of when they were made, which is before they were sent: this process may have been stopped since, for as
         # long as it takes others to go on and their tombstones to go.
         self.write(self._pending[0].changes, position, self._pending[0].made_at)
-        self._pending.popleft()
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
+        # Last: where the disk is full all of it is done again, and the next changes may not be committed yet.
+        self._pending.popleft()
 
     def flush(self) -> None:
         """Has what is in memory written to disk, without waiting for it."""
@@ -250,16 +269,40 @@ class Store:
         self._db.flush(wait=False)
 
     def write(self, changes: Mapping[bytes, bytes | None], position: int, as_of: float) -> None:
-        """One WriteBatch: the changes, and ``position`` and ``as_of`` as the properties."""
+        """One WriteBatch: the changes, and ``position`` and ``as_of`` as the properties; waits while RocksDB is behind.
+
+        Raises:
+            OSError: the disk is full, and RocksDB takes nothing any more.
+            Exception: RocksDB's own, for the same or any other reason.
+        """
+        local = {"layout": LAYOUT_VERSION, "position": position, "as_of": as_of}
+        packed = json.dumps(local).encode()
+        began, said = time.monotonic(), False
+        while not self._write_at_once(changes, packed):
+            if time.monotonic() - began > _STALL_SECONDS_MAX:
+                if complaint(self._directory) is not None:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
+                if not said:
+                    log.warning("a store takes nothing until it has flushed or compacted", folder=self._directory)
+                    said = True
+            time.sleep(_STALL_LOOK_SECONDS)
+
+    def _write_at_once(self, changes: Mapping[bytes, bytes | None], local: bytes) -> bool:
+        """Whether RocksDB took it; it keeps nothing of what it did not take, and a batch serves once."""
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        local = {"layout": LAYOUT_VERSION, "position": position, "as_of": as_of}
-        batch.put(_LOCAL, json.dumps(local).encode())
-        self._db.write(batch)
+        batch.put(_LOCAL, local)
+        try:
+            self._db.write(batch)
+        except Exception as error:  # RocksDB has one for everything
+            if _STALLED not in str(error):
+                raise
+            return False
+        return True
 
     def size_bytes(self) -> int:
         """About how much the store holds, on disk and in memtables."""
@@ -267,7 +310,11 @@ class Store:
         return sum(int(self._db.property_int_value(name) or 0) for name in names)
 
     def close(self) -> None:
-        """Flushes what is in memory and gives the lock back."""
+        """Gives the lock back, and has what is in memory flushed where the disk has room for it."""
         _open_stores.discard(self)
-        self._db.flush()
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:  # RocksDB has one for everything; closed it is all the same
+            if NO_SPACE not in str(error):
+                raise
+            log.warning("a store could not be flushed: what it lacks will be restored", folder=self._directory)

@@ -100,7 +100,7 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "tombstones are not restored": Edit(
         "streams.shell.store",
-        "Store.write",
+        "Store._write_at_once",
         "batch.delete(key)",
         "pass",
     ),
@@ -197,8 +197,9 @@ BUGS: Final[dict[str, Edit]] = {
     "a step is off the way before it is on the disk": Edit(
         "streams.shell.store",
         "Store.written",
-        "self.write(self._pending[0].changes, position, self._pending[0].made_at)\n    self._pending.popleft()",
-        "at = self._pending[0].made_at; self.write(self._pending.popleft().changes, position, at)",
+        "self.write(self._pending[0].changes, position, self._pending[0].made_at)",
+        "at = self._pending[0].made_at; self.write(self._pending.popleft().changes, position, at); "
+        "self._pending.appendleft(_Pending({}))",
     ),
     # The sink.
     "a sink that reads uncommitted": Edit(
