@@ -119,10 +119,13 @@ def test_the_table_has_a_column_for_each_size(
     harness.save("scaling", {"scans": 100_000}, rows=_scaling()["rows"])
     harness.save("latency", {}, levels=[_level(0.1, 2_000.0)])
     assert main([]) == 0
-    assert "| peak × worker µs / load | 2 | 15 |" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "cores are those of an even flow, measured at 2,000 scans a second" in text
+    assert "| peak × worker µs / load | 2 | 15 |" in text
     assert main(["--worker-us", "50"]) == 0
     text = capsys.readouterr().out
     assert "50.0 µs in workers and sink" in text
+    assert "cores are those of a heap, or given" in text
     assert "| peak × worker µs / load | 0.01 | 1.50 |" in text
     assert "| 2,200,000 a day, 150/s | 220,000,000 a day, 15,000/s |" in text
     assert "peak × worker µs / load" in text

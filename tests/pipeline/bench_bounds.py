@@ -42,7 +42,7 @@ RUNS: dict[str, Callable[[float], Iterator[cases.Row]]] = {
     "poison": lambda _: iter([cases.poison(make, bad=500_000, large=5_000, good=50_000)]),
     "person": lambda _: _persons(),
     "venue": lambda _: iter([cases.venue(make, 1_000_000)]),
-    "backlog": lambda _: iter([cases.backlog(make, 28, 30_000)]),
+    "backlog": lambda _: iter([cases.backlog(make, 28, 100_000)]),
     "disk": lambda _: _disks(),
     "clock": lambda _: iter([cases.clock(make, 20_000)]),
     "slow": lambda minutes: iter([faults.slow(make, minutes, SLOW_SCANS_PER_SECOND)]),
