@@ -198,8 +198,8 @@ BUGS: Final[dict[str, Edit]] = {
         "streams.shell.store",
         "Store.written",
         "self.write(self._pending[0].changes, position, self._pending[0].made_at)",
-        "at = self._pending[0].made_at; self.write(self._pending.popleft().changes, position, at); "
-        "self._pending.appendleft(_Pending({}))",
+        "step = self._pending.popleft(); self.write(step.changes, position, step.made_at); "
+        "self._pending.appendleft(step)",
     ),
     # The sink.
     "a sink that reads uncommitted": Edit(

@@ -281,7 +281,7 @@ def test_who_dies_between_two_steps_writes_nothing_more(fake: FakeMachine, label
 
     def go_on() -> None:
         work(store, 4, 4, 1)
-        store.flush()
+        store._db.flush()
         store.close()
 
     fake.killed_at(label, go_on)
@@ -295,7 +295,8 @@ def test_who_dies_between_two_steps_writes_nothing_more(fake: FakeMachine, label
         with pytest.raises(Crashed):
             call()
     assert fake.disks.contents("/worker/s") == before
-    assert 0 <= Store(fake.folder()).position <= (3 if label == "store write" else 4)
+    least = {"store write": 0, "store written": 0, "store flush": 0}.get(label, 4)
+    assert least <= Store(fake.folder()).position <= (3 if label == "store write" else 4)
 
 
 def test_a_folder_is_lost_and_an_old_copy_comes_back(fake: FakeMachine) -> None:
