@@ -174,7 +174,7 @@ def needs(figures: Figures, demand: Demand, retention_days: int) -> dict[str, tu
     }
 
 
-def source_of_cores(figures: Figures) -> str:
+def _source_of_cores(figures: Figures) -> str:
     """Which figures the cores come from, in a sentence."""
     if not figures.flows:
         return (
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"a scan of a heap: {figures.worker_us:.1f} µs in workers and sink, {figures.broker_us:.1f} µs in the broker, "
         f"{sum(figures.topic_bytes.values()):,.0f} bytes in topics, {figures.clickhouse_bytes:,.0f} in ClickHouse, "
         f"{figures.held_bytes:,.0f} and {figures.venue_bytes:,.0f} held in the rooms; "
-        f"{source_of_cores(figures)}\n"
+        f"{_source_of_cores(figures)}\n"
     )
     rates = [f"{args.scans_a_day * times:,.0f} a day, {args.peak * times:,.0f}/s" for times in args.times]
     rows = [[what, text, *(_figure(one[what][1]) for one in found)] for what, (text, _) in found[0].items()]

@@ -11,7 +11,6 @@ flushes when there is room again, but first waits for writes to end that wait fo
 
 import errno
 import json
-import os
 import shutil
 import time
 from bisect import bisect_left
@@ -281,7 +280,7 @@ class Store:
         while not self._write_at_once(changes, packed):
             if time.monotonic() - began > _STALL_SECONDS_MAX:
                 if complaint(self._directory) is not None:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory))
+                    raise OSError(errno.ENOSPC, NO_SPACE, str(self._directory))
                 if not said:
                     log.warning("a store takes nothing until it has flushed or compacted", folder=self._directory)
                     said = True

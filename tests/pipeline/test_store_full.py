@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+from streams.shell import store as module
 from streams.shell.store import Store
 from tests.conftest import wait_until
 from tests.pipeline.bounds_faults import NoSmallDiskError, SmallDisk, small_disk
@@ -109,6 +110,32 @@ def test_what_is_not_committed_yet_is_not_written(tmp_path: Path, monkeypatch: p
     store._flushed_at = -math.inf
     keep_writing(lambda: store.written(1), tmp_path, unless=lambda: False)
     assert (store._db.get(b"a"), store._db.get(b"b")) == (b"committed", None)
+    store.close()
+
+
+def test_a_store_that_is_long_behind_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With room on the disk it is waited for; with none it is as if RocksDB had said that the disk is full."""
+    real, refusals = Store._write_at_once, 3
+
+    def write_at_once(store: Store, changes: Mapping[bytes, bytes | None], local: bytes) -> bool:
+        nonlocal refusals
+        refusals -= 1
+        return refusals < 0 and real(store, changes, local)
+
+    monkeypatch.setattr(Store, "_write_at_once", write_at_once)
+    monkeypatch.setattr(module, "_STALL_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(module, "complaint", lambda _folder: None)
+    store = Store(tmp_path / "s")
+    store.write({b"a": b"1"}, 1, time.time())
+    assert (store.position, store.get(b"a")) == (1, b"1")
+    assert caplog.text.count("takes nothing until") == 1
+    refusals = 1
+    monkeypatch.setattr(module, "complaint", lambda _folder: "the disk is full")
+    with pytest.raises(OSError, match=NO_SPACE):
+        store.write({b"a": b"2"}, 2, time.time())
+    assert (store.position, store._db.get(b"a")) == (1, b"1")
     store.close()
 
 
