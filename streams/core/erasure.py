@@ -7,85 +7,76 @@ all others, with a copy of the request under the header ``echo``.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from streams.core import cases, intake, keys, rejected, wire
+from streams.core import cases, intake, keys, rejected, waiting, wire
 from streams.core.case_visits import Case
 from streams.core.decode import decode_erasure
-from streams.core.inbound import BadEvent, ErasureIn
-from streams.core.partition import partition_of
+from streams.core.inbound import ErasureIn
 from streams.core.records import newest_ms
+from streams.core.returned import send_back
 from streams.core.room import RoomPartition
-from streams.core.step import HeadedMessage, InRecord, StateReader, Step, header
+from streams.core.step import InRecord, StateReader, Step
 from streams.core.timeline import Timeline
 from streams.core.visit_changes import VisitChanges
 
 ERASURES: Final = "erasures"
-HEADER_ECHO: Final = "echo"
 
 
-def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
-    """One step over a batch of the ``erasures`` topic."""
+def take_erasures(
+    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, *, epoch: int = 0
+) -> Step:
+    """One step over a batch of the ``erasures`` topic, or of erasures that came back; ``epoch`` is the input's."""
     step = Step(number, newest_ms(records))
-    desk = intake.Desk(step, room, ERASURES, state)
-    echoes = [_echo(room, record) for record in records]
-    own = [record for record, echo in zip(records, echoes, strict=True) if echo is None]
-    requests: dict[str, tuple[ErasureIn, int, bool]] = {}
-    for timed in desk.admit(own, [decode_erasure(record.value) for record in own]):
-        event = timed.event
+    desk = intake.Desk(step, room, ERASURES, state, epoch)
+    requests: dict[str, _Request] = {}
+    for timed, home in desk.whole(records, [decode_erasure(record.value) for record in records]):
+        event, came = timed.event, timed.came
         reason, detail = intake.time_fault(event.requested_ms, timed.now_ms, None)
         if reason:
             step.count("rejected")
             desk.reject(timed.record, reason=reason, detail=detail, event=event)
             continue
-        if _count(step, requests, event, timed.now_ms, state, own=True):
-            _tell_others(step, room, timed.record)
-    for record, echo in zip(records, echoes, strict=True):
-        if echo is not None:
-            _count(step, requests, echo, intake.now_of(record), state, own=False)
-    for person_id, (event, now_ms, is_own) in requests.items():
-        _Forgetting(desk, person_id, now_ms).carry_out(event.requested_ms, own=is_own)
+        own = home == room.partition
+        later = _note(requests, event, timed.now_ms, state, own=own)
+        if not own and not came.echo:
+            # One on a wrong partition is carried out there too: an older release told erasures to others so.
+            desk.forward(timed.record, event, home)
+            continue
+        step.count("accepted" if later else "superseded")
+        desk.settle(timed.record, event)
+        if later and own:
+            _tell_others(step, room, timed)
+    for person_id, request in requests.items():
+        _Forgetting(desk, person_id, request.now_ms).carry_out(request.until_ms, own=request.own)
     if sum(step.counts.values()) != len(records):
         raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
     return step
 
 
-def _echo(room: RoomPartition, record: InRecord) -> ErasureIn | None:
-    """The request that the person's own partition passes on; None for one that comes from outside."""
-    if not record.headers or header(record.headers, HEADER_ECHO) is None:
-        return None
-    event = decode_erasure(record.value)
-    if isinstance(event, BadEvent) or partition_of(event.person_id.encode(), room.partitions) == room.partition:
-        return None
-    return event
+class _Request(NamedTuple):
+    """What a person asked to forget: all up to ``until_ms``, asked at ``now_ms``, on the person's own partition or not."""
+
+    until_ms: int
+    now_ms: int
+    own: bool
 
 
-def _count(
-    step: Step,
-    requests: dict[str, tuple[ErasureIn, int, bool]],
-    event: ErasureIn,
-    now_ms: int,
-    state: StateReader,
-    *,
-    own: bool,
-) -> bool:
+def _note(requests: dict[str, _Request], event: ErasureIn, now_ms: int, state: StateReader, *, own: bool) -> bool:
     """Notes a request, if none as late as it is known; whether it did."""
     known = requests.get(event.person_id)
-    later = known is not None and known[0].requested_ms >= event.requested_ms
-    if later or intake.is_erased(state, event.person_id, event.requested_ms):
-        step.count("superseded")
+    if known is not None and known.until_ms >= event.requested_ms:
         return False
-    step.count("accepted")
-    requests[event.person_id] = (event, now_ms, own)
+    if intake.is_erased(state, event.person_id, event.requested_ms):
+        return False
+    requests[event.person_id] = _Request(event.requested_ms, now_ms, own)
     return True
 
 
-def _tell_others(step: Step, room: RoomPartition, record: InRecord) -> None:
-    timestamp_ms = max(record.timestamp, 1)
+def _tell_others(step: Step, room: RoomPartition, timed: intake.Timed[ErasureIn]) -> None:
     for partition in range(room.partitions):
         if partition != room.partition:
-            message = HeadedMessage(ERASURES, partition, record.key, record.value, timestamp_ms, [(HEADER_ECHO, b"1")])
-            step.headed.append(message)
+            send_back(step, timed.record, timed.came._replace(echo=True, hops=0, attempt=0, reason=""), partition)
 
 
 class _Forgetting:
@@ -109,8 +100,7 @@ class _Forgetting:
             key, number = self._person_id.encode(), self._step.number
             for scan in gone:
                 if scan.waiting:
-                    self._step.changes[keys.waiting_scan(scan.code, self._person, scan.scan_id)] = None
-                    self._step.waiting_more -= 1
+                    waiting.drop(self._step, self._state, scan.code, self._person, scan.scan_id)
                 else:
                     value = wire.erased_scan(scan.scan_id, key, scan.occurred_ms, number)
                     self._step.emit("enriched", key, value, self._now_ms, self._room.partition)
@@ -145,7 +135,10 @@ class _Forgetting:
             if entry.event_ms > until_ms:
                 continue
             status = "resolved" if entry.status == "waiting" else entry.status
-            where = (self._room.topic_prefix + entry.topic, self._room.partition, entry.offset, entry.record_ms)
-            row = wire.reject(*where, None, None, reason=entry.reason, detail=entry.detail, status=status, erased=True)
+            origin = entry.origin._replace(topic=self._room.topic_prefix + entry.topic)
+            row = wire.reject(
+                *(origin, entry.record_ms, None, None),
+                reason=entry.reason, detail=entry.detail, status=status, attempts=entry.attempts, bare=True,
+            )  # fmt: skip
             self._step.emit("rejects", None, row, self._now_ms, self._room.partition)
             self._step.changes[entry.key(self._person)] = None

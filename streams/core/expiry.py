@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from streams.core import cases, keys, proximity, rejected
+from streams.core import cases, keys, proximity, rejected, waiting
 from streams.core.exposures import contact_of
 from streams.core.held_scans import may_hold_older
 from streams.core.room import CASE_AGE_MS_MAX, PERSON_ROOM, RoomPartition
@@ -145,8 +145,7 @@ class _Sweep:
         timeline = Timeline(person, value, self._state)
         for scan in timeline.expire(self.cut.scans_ms, self._clock):
             if scan.waiting:
-                self.step.changes[keys.waiting_scan(scan.code, person, scan.scan_id)] = None
-                self.step.waiting_more -= 1
+                waiting.drop(self.step, self._state, scan.code, person, scan.scan_id)
         if timeline.erased_ms is not None and timeline.erased_ms < self.cut.cases_ms:
             timeline.drop_mark()
         if timeline.has_cases:

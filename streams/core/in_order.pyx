@@ -2,7 +2,7 @@
 """The common case of the person room, compiled: plain scans that come after all that their person's timeline holds.
 
 ``person.py`` says what happens to a scan; this does the same for persons of whom a batch holds nothing unusual. Their
-records are without headers, on their own partition, under their own key, not too old and not ahead; each scan names a
+records came by ``scans`` itself, on their own partition, under their own key, not too old and not ahead; each scan names a
 registered venue, and is a copy or comes last in a short timeline. Whoever is not such a person is left, with all of
 his records, to the plain form (``held_scans.py``, ``timeline.py``, ``visits.py``, ``wire.py``), which knows every case.
 ``tests/core/test_in_order.py`` holds the two together.
@@ -24,7 +24,7 @@ from streams.core.packed import DIRECTIONS, SOURCES
 from streams.core.raw cimport MINUTE_MS, fresh_levels, hex_value, murmur2, parse_time, put, put_hex, put_number, put_time
 from streams.core.records cimport Entry as Fetched
 from streams.core.records cimport Records
-from streams.core.room import FUTURE_MS_MAX
+from streams.core.room import FUTURE_MS_MAX, TIMESTAMP_MS_MAX
 from streams.core.tally cimport Places, Tally
 
 cdef enum:
@@ -53,6 +53,7 @@ cdef enum:
 
 cdef int64_t NEVER_MS = -(<int64_t> 1 << 62)
 cdef int64_t FUTURE_MS = FUTURE_MS_MAX
+cdef int64_t TIMESTAMP_MS = TIMESTAMP_MS_MAX
 cdef int64_t max_ms[CATEGORIES_MAX]
 cdef tuple CATEGORY_NAMES = CATEGORY_BYTES
 cdef tuple DIRECTION_NAMES = tuple([name.encode() for name in DIRECTIONS])
@@ -644,8 +645,7 @@ cdef class InOrder:
             record = records.entries + index
             scan = self.scans + self.count
             if (
-                record.header_count
-                or record.key_bytes != PERSON_BYTES
+                record.key_bytes != PERSON_BYTES
                 or record.value_bytes < 0
                 or not _read(scan, record.value, record.value_bytes)
                 or memcmp(scan.person, record.key, PERSON_BYTES) != 0
@@ -656,7 +656,7 @@ cdef class InOrder:
             if (hashed & 0x7FFFFFFF) % partitions != partition:
                 self.unread.append(index)
                 continue
-            scan.now_ms = max(record.timestamp, <int64_t> 0)
+            scan.now_ms = min(max(record.timestamp, <int64_t> 0), TIMESTAMP_MS)
             scan.record, scan.next = <int32_t> index, -1
             number = <int32_t> self.count
             self.count += 1
