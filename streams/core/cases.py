@@ -138,10 +138,10 @@ def _judge(room: RoomPartition, timed: intake.Timed[CaseIn], state: StateReader)
     """The report as it would count, or (reason, detail) of one that cannot, in SPEC's order."""
     event = timed.event
     fault = intake.time_fault(event.reported_ms, timed.now_ms, CASE_AGE_MS_MAX)
+    if not fault[0] and event.reported_ms < cases_expired_ms(room, state):
+        fault = reasons.TOO_OLD, "what was held of its day has expired"
     if fault[0]:
         return fault
-    if event.reported_ms < cases_expired_ms(room, state):
-        return reasons.TOO_OLD, "what was held of its day has expired"
     if intake.is_erased(state, event.person_id, event.reported_ms):
         return reasons.ERASED, reasons.REASONS[reasons.ERASED]
     if event.status == "withdrawn":

@@ -55,7 +55,7 @@ def take_erasures(
 
 
 class _Request(NamedTuple):
-    """What a person asked to forget: all up to ``until_ms``, asked at ``now_ms``, on the person's own partition or not."""
+    """What a person asked to forget: all up to ``until_ms``, asked at ``now_ms``; whether this is the own partition."""
 
     until_ms: int
     now_ms: int

@@ -180,8 +180,8 @@ def _drop_coordinates(room: str, _: int, after: bytes, state: StateReader) -> Po
     return change_values({b"c": _chunk_2, b"p": _head_2}, after, state)
 
 
-# From 3 to 4: what waits keeps its fields instead of its payload, and is counted by code and person; a row of rejects is
-# remembered with its whole origin. What came by a header of an input is forgotten: headers of inputs are nothing now.
+# From 3 to 4: what waits keeps its fields instead of its payload, and is counted by code and person; a row of rejects
+# is remembered with its whole origin. What came by a header of an input is forgotten: headers of inputs are nothing now.
 
 _WAITING_3: Final = struct.Struct("<qqI")
 _WAITING_4: Final = struct.Struct("<qqqIIIBB")
@@ -190,8 +190,9 @@ _ORIGIN_4: Final = struct.Struct(">QII")
 _PERSON_BYTES_3: Final = 16
 _OFFSET_BYTES_3: Final = 8
 _DIRECTIONS_3: Final = ("in", "out", "pass")
-_SOURCES_3: Final = tuple(
-    "pc_covid bluezone ncovi vhd vneid hue_s national_qr cccd bhyt checkpoint paper other".split()
+_SOURCES_3: Final = (
+    *("pc_covid", "bluezone", "ncovi", "vhd", "vneid", "hue_s", "national_qr", "cccd", "bhyt"),
+    *("checkpoint", "paper", "other"),
 )
 
 
@@ -230,10 +231,10 @@ class _Keeping:
 
     def reject(self, key: bytes, value: bytes) -> Iterable[Pair]:
         """A row of rejects, under a key that says where its event was first written."""
-        head, _, offset = key[1 + _PERSON_BYTES_3 :].partition(b"\0")
+        _, _, offset = key[1 + _PERSON_BYTES_3 :].partition(b"\0")
         if len(offset) != _OFFSET_BYTES_3:
             return []  # one that this migration has made
-        new = key[: -_OFFSET_BYTES_3] + _ORIGIN_4.pack(int.from_bytes(offset), self._partition, 0)
+        new = key[:-_OFFSET_BYTES_3] + _ORIGIN_4.pack(int.from_bytes(offset), self._partition, 0)
         topic, number, *rest = msgspec.msgpack.decode(value)
         return [(key, None), (new, msgspec.msgpack.encode([topic, 0, self._partition, number, *rest, 0]))]
 

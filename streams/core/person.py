@@ -112,7 +112,7 @@ class _Batch:
         self.tally.add(scan.venue_id, attributes, scan.occurred_ms, scan.direction, areas)
 
 
-def take_scans(  # noqa: PLR0913 - a step is a function of all this
+def take_scans(
     room: RoomPartition,
     number: int,
     records: Sequence[InRecord],
@@ -168,13 +168,7 @@ def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) ->
         return "rejected"
     found = venues.resolve(code)
     if found is None:
-        if waiting.count_of(batch.step, batch.state, code, bytes.fromhex(event.person_id)) >= waiting.WAITING_MAX:
-            batch.reject(timed, reasons.TOO_MANY_WAITING, reasons.REASONS[reasons.TOO_MANY_WAITING])
-            return "rejected"
-        scan = StoredScan(occurred_ms, direction, source, True, scan_id, code, code, NO_ATTRIBUTES)  # noqa: FBT003 - by position: half the time
-        _wait(batch, timed, scan)
-        timeline.add(scan, room.clock)
-        return "waiting"
+        return _wait(batch, timed, StoredScan(occurred_ms, direction, source, True, scan_id, code, code, NO_ATTRIBUTES))  # noqa: FBT003 - by position: half the time
     venue_id, attributes = found
     scan = StoredScan(occurred_ms, direction, source, False, scan_id, code, venue_id, attributes[:KEPT_BYTES])  # noqa: FBT003 - same
     batch.accept(event.person_id, scan, attributes, timeline.areas_of_day(occurred_ms, room.clock), now_ms)
@@ -189,8 +183,12 @@ def _waits_itself(batch: _Batch, timed: intake.Timed[ScanIn], code: bytes, scan_
     return packed is not None and waiting.unpack(key, packed).origin == timed.came.origin
 
 
-def _wait(batch: _Batch, timed: intake.Timed[ScanIn], scan: StoredScan) -> None:
+def _wait(batch: _Batch, timed: intake.Timed[ScanIn], scan: StoredScan) -> str:
+    """Has a scan wait for its venue, unless too many do already; returns its outcome."""
     came, person = timed.came, bytes.fromhex(timed.event.person_id)
+    if waiting.count_of(batch.step, batch.state, scan.code, person) >= waiting.WAITING_MAX:
+        batch.reject(timed, reasons.TOO_MANY_WAITING, reasons.REASONS[reasons.TOO_MANY_WAITING])
+        return "rejected"
     waits = WaitingScan(
         *(scan.code, person, scan.scan_id, came.origin, came.now_ms, scan.occurred_ms, came.attempt),
         direction=scan.direction,
@@ -198,6 +196,8 @@ def _wait(batch: _Batch, timed: intake.Timed[ScanIn], scan: StoredScan) -> None:
     )
     waiting.keep(batch.step, batch.state, waits)
     batch.reject(timed, reasons.UNKNOWN_VENUE, "waits for its venue to be registered", status="waiting")
+    batch.timelines[timed.event.person_id].add(scan, batch.room.clock)
+    return "waiting"
 
 
 def take_waiting(
@@ -246,7 +246,7 @@ def _resolve(batch: _Batch, scan: WaitingScan, at_ms: int) -> None:
     batch.step.changes[entry.key(scan.person)] = entry.pack()
 
 
-def take_venues(  # noqa: PLR0913 - a step is a function of all this
+def take_venues(
     room: RoomPartition,
     number: int,
     records: Sequence[InRecord],
@@ -256,7 +256,7 @@ def take_venues(  # noqa: PLR0913 - a step is a function of all this
     venues: Directory | None = None,
     epoch: int = 0,
 ) -> Step:
-    """One step over a batch of the ``venues`` topic, or of versions that were sent again: what is bad leaves a trace here.
+    """One step over a batch of the ``venues`` topic, or of versions sent again: what is bad leaves a trace here.
 
     The register itself is read by the directory of every worker (``shell/register.py``); ``venues`` is what it holds.
     """

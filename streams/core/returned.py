@@ -100,7 +100,7 @@ def _number(said: Mapping[str, bytes | None], name: str, most: int) -> int | Non
 
 
 def by_topic(records: Iterable[InRecord]) -> Iterator[tuple[str, Sequence[InRecord]]]:
-    """Records of ``returns`` in their order, in runs of one topic each; what is foreign makes runs under ``returns``."""
+    """Records of ``returns`` in their order, in runs of one topic each; what is foreign runs under ``returns``."""
 
     def read(record: InRecord) -> tuple[str, InRecord]:
         came = None if record.fault is not None else came_of(record)
@@ -110,4 +110,3 @@ def by_topic(records: Iterable[InRecord]) -> Iterator[tuple[str, Sequence[InReco
 
     for topic, run in groupby(map(read, records), key=lambda pair: pair[0]):
         yield topic, [record for _, record in run]
-

@@ -149,7 +149,7 @@ def reject_revision(status: str, attempts: int, *, bare: bool) -> int:
     return _BARE * bare | attempts << _STATUS_BITS | _RANK[status]
 
 
-def reject(
+def reject(  # noqa: PLR0913 - a row has that many columns
     origin: Origin,
     record_ms: int,
     key: bytes | None,

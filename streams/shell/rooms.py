@@ -177,9 +177,7 @@ class Rooms:
             return lambda number, state: person.take_scans(room, number, records, state, directory)
         if topic == person.VENUES:
             directory = self._register.directory
-            return lambda number, state: person.take_venues(
-                room, number, records, state, self._areas, venues=directory
-            )
+            return lambda number, state: person.take_venues(room, number, records, state, self._areas, venues=directory)
         if topic == RETURNS:
             return lambda number, _: take_foreign(room, number, RETURNS, records)
         take = _TAKES[topic]

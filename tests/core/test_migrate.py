@@ -145,7 +145,9 @@ def test_an_older_state_goes_on_as_if_it_had_always_been_of_this_one(
     for pipeline in (moved, unmoved):
         _take(pipeline, RECORDED["taken_after"])
         for table, rows in pipeline.views().items():
-            assert sorted(map(repr, map(_as_then, rows))) == sorted(map(repr, map(_as_now, RECORDED["views"][table]))), table
+            assert sorted(map(repr, map(_as_then, rows))) == sorted(
+                map(repr, map(_as_now, RECORDED["views"][table]))
+            ), table
     for room, states in _states(moved).items():
         for partition, state in enumerate(states):
             assert _said(state.data) == _said(_states(unmoved)[room][partition].data), (room, partition)

@@ -1,6 +1,5 @@
 """The rooms as pure functions: golden rows, the naive checker, and law 1 in every way it can be broken."""
 
-import json
 import random
 from pathlib import Path
 
@@ -132,4 +131,3 @@ def test_no_record_can_grow_beyond_what_a_topic_takes() -> None:
     step = person.take_scans(other, 1, records[2:], away.person_states[0], away.directory)
     assert [sum(len(value) for _, value in forward.headers) < 100 for forward in step.headed] == [True]
     assert [forward.topic for forward in step.headed] == [RETURNS]
-

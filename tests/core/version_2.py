@@ -1,13 +1,12 @@
 """A build of state version 2, made of this one: what it wrote is recorded, and this build must write the same.
 
-Version 2 kept all 29 bytes of a venue's attributes with each scan, the whole payload of a scan that waits, and of a dead
-letter the offset alone.
+Version 2 kept all 29 bytes of a venue's attributes with each scan, the whole payload of a scan that waits, and of a
+dead letter the offset alone.
 """
 
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +14,8 @@ import pytest
 from streams.core import held_scans, keys, migrate, packed, person, reasons, rejected, waiting
 from streams.core.decode import decode_scan
 from streams.core.inbound import ScanIn
-from streams.core.packed import DIRECTION_CODE, SOURCE_CODE
+from streams.core.intake import Timed
+from streams.core.packed import DIRECTION_CODE, SOURCE_CODE, StoredScan
 from streams.core.rejected import Origin, RejectEntry
 from streams.core.waiting import WaitingScan
 from tests.core import plain
@@ -41,12 +41,14 @@ def become(patch: pytest.MonkeyPatch) -> None:
 _WAITING = struct.Struct("<qqI")
 
 
-def _wait(batch: Any, timed: Any, scan: Any) -> None:
+def _wait(batch: person._Batch, timed: Timed[ScanIn], scan: StoredScan) -> str:
     key = keys.waiting_scan(scan.code, bytes.fromhex(timed.event.person_id), scan.scan_id)
     value = _WAITING.pack(timed.record.offset, timed.now_ms, 0) + (timed.record.value or b"")
     batch.step.changes[key] = value
     batch.step.waiting_more += 1
     batch.reject(timed, reasons.UNKNOWN_VENUE, "waits for its venue to be registered", status="waiting")
+    batch.timelines[timed.event.person_id].add(scan, batch.room.clock)
+    return "waiting"
 
 
 def _unpack_waiting(key: bytes, value: bytes) -> WaitingScan:
