@@ -312,7 +312,7 @@ def test_records_that_no_form_fits_are_left_after_one_pass() -> None:
         b'{"id":"a","n":' + b"9" * 60_000 + b"}",
         b'{"id":"a","n":0.' + b"9" * 60_000,
     ):
-        batch = [value] * 40
+        batch: list[bytes | None] = [value] * 40
         assert cut(batch, _form) == ([], batch)
         check_seconds(
             lambda batch=batch: cut(batch, _form),  # type: ignore[misc]
