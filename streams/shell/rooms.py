@@ -73,7 +73,7 @@ class Rooms:
         self._areas = areas
         self._directory = directory
         self._clock = LocalClock(ZoneInfo(settings.report_timezone))
-        self._rulesets = load_rulesets(settings.rulesets_dir)
+        self._rulesets = load_rulesets(settings.rulesets_dir, shipped=settings.rulesets_shipped)
         self._runners: dict[tuple[str, int], Runner] = {}
         self._epochs: dict[TP, int] = {}
         self._lock = asyncio.Lock()
