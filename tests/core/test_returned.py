@@ -1,4 +1,4 @@
-"""The topic ``returns``: detours, dead letters sent again, erasures that are told; and that no input's header counts."""
+"""The topic ``returns``: detours, dead letters sent again, erasures told to others; inputs' headers are nothing."""
 
 import json
 from collections.abc import Sequence
