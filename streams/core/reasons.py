@@ -18,6 +18,7 @@ ERASED: Final = "erased"
 UNKNOWN_RULESET: Final = "unknown_ruleset"
 CONFLICTING_DUPLICATE: Final = "conflicting_duplicate"
 UNKNOWN_VENUE: Final = "unknown_venue"
+CORRUPT_BATCH: Final = "corrupt_batch"
 
 REASONS: Final = MappingProxyType(
     {
@@ -32,6 +33,7 @@ REASONS: Final = MappingProxyType(
         UNKNOWN_RULESET: "the case names a ruleset that is not known",
         CONFLICTING_DUPLICATE: "another scan with this identity but other content was processed before",
         UNKNOWN_VENUE: "no venue has this id or code yet; the scan waits for its registration",
+        CORRUPT_BATCH: "what the record batch says of itself is not so; nothing of it was read",
     }
 )
 """Every reject code with its meaning in one sentence."""

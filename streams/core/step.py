@@ -16,8 +16,16 @@ KAFKA_TIMESTAMP_MIN_MS = 1
 """Kafka's clients read a timestamp of 0 as "now", librdkafka for one, so no output carries it."""
 
 
+class Fault(NamedTuple):
+    """Why the gate lets nothing of a record, or of a whole record batch, through: a row of ``rejects`` says so."""
+
+    reason: str
+    """One of ``reasons.REASONS``."""
+    detail: str
+
+
 class InRecord(Protocol):
-    """A consumed record, as aiokafka hands it out."""
+    """A consumed record; with a ``fault`` it stands for what was refused, and has no value and no headers."""
 
     @property
     def offset(self) -> int: ...
@@ -29,6 +37,8 @@ class InRecord(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Headers: ...
+    @property
+    def fault(self) -> Fault | None: ...
 
 
 class Record(NamedTuple):
@@ -39,6 +49,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    fault: Fault | None = None
 
 
 Message = tuple[bytes | None, bytes | None, int, int]
