@@ -18,6 +18,10 @@ ERASED: Final = "erased"
 UNKNOWN_RULESET: Final = "unknown_ruleset"
 CONFLICTING_DUPLICATE: Final = "conflicting_duplicate"
 UNKNOWN_VENUE: Final = "unknown_venue"
+TOO_MANY_WAITING: Final = "too_many_waiting"
+CORRUPT_BATCH: Final = "corrupt_batch"
+FAILED: Final = "failed"
+FOREIGN_RECORD: Final = "foreign_record"
 
 REASONS: Final = MappingProxyType(
     {
@@ -32,6 +36,10 @@ REASONS: Final = MappingProxyType(
         UNKNOWN_RULESET: "the case names a ruleset that is not known",
         CONFLICTING_DUPLICATE: "another scan with this identity but other content was processed before",
         UNKNOWN_VENUE: "no venue has this id or code yet; the scan waits for its registration",
+        TOO_MANY_WAITING: "so many scans of its person wait for this code that no further one is kept",
+        CORRUPT_BATCH: "the batch of records contradicts its own header; none of it is read",
+        FAILED: "the pipeline itself failed at this record, which changed nothing: a bug to be reported",
+        FOREIGN_RECORD: "a record on one of the pipeline's own topics that the pipeline did not write",
     }
 )
 """Every reject code with its meaning in one sentence."""

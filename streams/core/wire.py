@@ -118,9 +118,10 @@ def retracted_visit(identity: bytes, stay: Visit, revision: int) -> bytes:
 
 
 class Reject(msgspec.Struct):
-    """A row of ``rejects``; ``revision`` is its stage."""
+    """A row of ``rejects``; ``revision`` is its order."""
 
     topic: str
+    epoch: int
     partition: int
     offset: int
     record_at: str
@@ -128,11 +129,19 @@ class Reject(msgspec.Struct):
     reason: str
     detail: str
     payload: str | None
+    attempts: int
     status: str
     revision: int
 
 
 _encode = msgspec.json.Encoder().encode
+_BARE: Final = 1 << 40
+_RANKS: Final = {"open": 1, "waiting": 2, "resolved": 3}
+
+
+def reject_revision(status: str, attempts: int, *, bare: bool) -> int:
+    """A row's order, which any partition may write: bare before not, then attempts, then how far it is settled."""
+    return (_BARE if bare else 0) | attempts << 2 | _RANKS[status]
 
 
 def reject(  # noqa: PLR0913 - a row has that many columns
@@ -151,9 +160,7 @@ def reject(  # noqa: PLR0913 - a row has that many columns
 ) -> bytes:
     """The value of a rejects record; ``topic`` is the full name, ``payload`` the value as it came.
 
-    The stage is the revision (1 written, 2 resolved, 3 ``erased``, 4 accepted when ``sent_again``): a row may be
-    resolved by another partition than the one that wrote it, whose step numbers mean nothing to each other. The last
-    stage is as bare as the one before it, and stays resolved if its person is erased.
+    It is bare where its person is ``erased``, and where it was accepted when ``sent_again``.
     """
     if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
         detail = f"{detail}; payload cut from {len(payload)} to {PAYLOAD_BYTES_MAX} bytes"
@@ -164,6 +171,7 @@ def reject(  # noqa: PLR0913 - a row has that many columns
     return _encode(
         Reject(
             topic=topic,
+            epoch=0,
             partition=partition,
             offset=offset,
             record_at=format_ms(record_ms),
@@ -171,8 +179,9 @@ def reject(  # noqa: PLR0913 - a row has that many columns
             reason=reason,
             detail=detail,
             payload=None if payload is None else base64.b64encode(payload).decode(),
+            attempts=0,
             status=status,
-            revision=4 if sent_again else 3 if erased else 2 if status == "resolved" else 1,
+            revision=reject_revision(status, 0, bare=erased or sent_again),
         )
     )
 
