@@ -108,8 +108,8 @@ class Step:
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
-    foreign: list[tuple[str, int]] = field(default_factory=list)
-    """Topic (without prefix) and offset of records that were skipped as none of the pipeline's own: for the log."""
+    foreign: list[tuple[str, int, int]] = field(default_factory=list)
+    """Topic, partition and offset of records that were skipped as none of the pipeline's own."""
     waiting_more: int = 0
     """By how many the scans that wait for their venue have become more."""
 
