@@ -1,0 +1,306 @@
+"""Both rooms on bent records: an episode of steps, each from the state that those before it left."""
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from streams.core import cases, erasure, person, proximity, venue, visit_records, waiting
+from streams.core.crossing import CASE_VISITS, VISITS
+from streams.core.decode import decode_venue
+from streams.core.directory import Directory
+from streams.core.inbound import BadEvent
+from streams.core.keys import person_head
+from streams.core.records import Records
+from streams.core.room import RoomPartition
+from streams.core.step import Record, Step
+from streams.core.times import DAY_MS
+from streams.core.venue import VENUE_MARKS
+from tests.core.pipeline import CLOCK, RULESETS, MemoryState
+from tests.core.plain import NothingInOrder
+from tests.fuzz import events
+from tests.fuzz.calls import Answer, Call
+from tests.fuzz.chance import Chance
+from tests.fuzz.events import AREAS, HERE, HOSTILE, NOW_MS, ONE, PARTITIONS, SEVERAL, VALID, Draft
+
+ROOM: Final = RoomPartition(HERE, PARTITIONS, "checkin.", 28 * DAY_MS, CLOCK, RULESETS)
+REFUSALS: Final = (msgspec.MsgspecError, ValueError, KeyError, AssertionError, struct.error)
+"""By which a stage refuses a record of the pipeline's own topics that is none of its own, or does not fit its state."""
+FOREIGN: Final = "foreign_record"
+Take = Callable[[RoomPartition, int, Sequence[Record], MemoryState], Step]
+_INPUTS: Final[dict[str, Any]] = {
+    person.SCANS: person.take_scans,
+    cases.CASES: cases.take_cases,
+    erasure.ERASURES: erasure.take_erasures,
+    person.VENUES: person.take_venues,
+}
+CROSSING: Final[dict[str, Take]] = {
+    VISITS: proximity.take_visits,
+    CASE_VISITS: proximity.take_case_visits,
+    VENUE_MARKS: venue.take_marks,
+}
+
+
+def size_of(records: Sequence[Record]) -> int:
+    """Bytes of keys, values and headers."""
+    size = 0
+    for record in records:
+        size += len(record.key or b"") + len(record.value or b"")
+        size += sum(len(name) + len(content or b"") for name, content in record.headers)
+    return size
+
+
+def shown(records: Sequence[Record]) -> Callable[[], bytes]:
+    """Records, to be looked at."""
+    return lambda: "\n".join(map(repr, records)).encode("utf-8", "backslashreplace")
+
+
+def decided(step: Step) -> dict[str, object]:
+    """What a step decided, whatever the order."""
+    outputs = {topic: sorted(messages, key=repr) for topic, messages in step.outputs.items() if messages}
+    return {
+        "outputs": outputs,
+        "headed": sorted(step.headed, key=repr),
+        "changes": dict(step.changes),
+        "counts": dict(step.counts),
+        "rejects": dict(step.rejects),
+        "waiting": step.waiting_more,
+    }
+
+
+def verdicts_of(topic: str, step: Step) -> Counter[str]:
+    """How many records of a step ended how: a reject by its reason."""
+    found = Counter({f"{topic} {outcome}": amount for outcome, amount in step.counts.items() if outcome != "rejected"})
+    refused = step.counts.get("rejected", 0)
+    if sum(step.rejects.values()) - step.rejects.get("unknown_venue", 0) > refused + step.counts.get("waiting", 0):
+        found[f"{topic} more rejects than records"] += 1
+    for reason, amount in step.rejects.items():
+        waits = step.counts.get("waiting", 0) if reason == "unknown_venue" else 0
+        if amount > waits:
+            found[f"{topic} {reason}"] += amount - waits
+    return found
+
+
+class Rooms:
+    """Person room and venue room of one partition, with some register."""
+
+    def __init__(self, chance: Chance) -> None:
+        self.chance = chance
+        self.directory = Directory()
+        self.persons = MemoryState()
+        self.venues = MemoryState()
+        self.number = 0
+        self.offset = 0
+        self.crossing: dict[str, list[Record]] = {topic: [] for topic in CROSSING}
+        self.out: dict[str, list[Record]] = {}
+        for venue_id in events.VENUES[: 12 + chance.below(12)]:
+            self.put(events.venue(chance, venue_id).written())
+
+    def put(self, value: bytes | None) -> None:
+        """Registers a venue."""
+        event = decode_venue(value, AREAS)
+        if not isinstance(event, BadEvent):
+            self.directory.put(event)
+
+    def commit(self, step: Step, state: MemoryState) -> None:
+        """Takes what a step decided."""
+        state.apply(step)
+        for topic, messages in step.outputs.items():
+            for key, value, _, timestamp_ms in messages:
+                self._deliver(topic, Record(self.offset, timestamp_ms, key, value))
+        for topic, _, key, value, timestamp_ms, headers in step.headed:
+            self._deliver(topic, Record(self.offset, timestamp_ms, key, value, headers))
+
+    def _deliver(self, topic: str, record: Record) -> None:
+        self.offset += 1
+        if topic in self.crossing:
+            self.crossing[topic].append(record)
+        self.out.setdefault(topic, []).append(record)
+
+    def inputs(self, topic: str, count: int) -> Call:
+        """A step over made records of an input topic."""
+        chance, records, hows = self.chance, [], Counter[str]()
+        for offset in range(count):
+            record, how = events.made(chance, topic, self.offset + offset)
+            if how == VALID and records and chance.once_in(12):
+                # A copy of what came before, or the same scan_id with other content.
+                record = records[-1]._replace(offset=self.offset + offset)
+            records.append(record)
+            hows[how] += 1
+        self.offset += count
+        self.number += 1
+        step, taken = self.number, records
+
+        def take() -> Step:
+            if topic == person.SCANS:
+                return person.take_scans(ROOM, step, taken, self.persons, self.directory)
+            if topic == person.VENUES:
+                return person.take_venues(ROOM, step, taken, self.persons, AREAS)
+            return _INPUTS[topic](ROOM, step, taken, self.persons)  # type: ignore[no-any-return]
+
+        def read() -> Answer:
+            found = take()
+            return Answer(verdicts_of(topic, found), found)
+
+        call = Call(read, count, size_of(records), shown(records), hows)
+        if topic == person.SCANS and chance.once_in(2):
+            call.twin = lambda: _plainly(take)
+        return call
+
+    def own(self, topic: str, records: list[Record], hows: Counter[str], how_refused: str | None) -> Call:
+        """A step over records of a topic that the person room writes."""
+        self.number += 1
+        step = self.number
+
+        def take() -> Step:
+            return CROSSING[topic](ROOM, step, records, self.venues)
+
+        def read() -> Answer:
+            try:
+                found = take()
+            except REFUSALS:
+                if how_refused is None:
+                    raise
+                return Answer(Counter({f"{topic} {how_refused}": len(records)}))
+            return Answer(verdicts_of(topic, found), found)
+
+        call = Call(read, len(records), size_of(records), shown(records), hows)
+        if topic == VISITS and self.chance.once_in(2):
+            call.twin = lambda: _uncompiled(take)
+        return call
+
+
+def _plainly(take: Callable[[], Step]) -> Step:
+    compiled = person.InOrder
+    person.InOrder = NothingInOrder  # type: ignore[misc, assignment]
+    try:
+        return take()
+    finally:
+        person.InOrder = compiled  # type: ignore[misc]
+
+
+def _uncompiled(take: Callable[[], Step]) -> Step | None:
+    compiled = visit_records.kept
+    visit_records.kept = lambda _records, _cases: None
+    try:
+        return take()
+    except REFUSALS:
+        return None
+    finally:
+        visit_records.kept = compiled
+
+
+def _bent(chance: Chance, record: Record) -> tuple[Record, str]:
+    how = chance.pick((ONE, ONE, ONE, SEVERAL, HOSTILE)) if not chance.once_in(20) else HOSTILE
+    draft = Draft([], record.key, record.timestamp, list(record.headers), record.value)
+    if how == HOSTILE and chance.once_in(3):
+        draft.value = events.hostile_value(chance)
+    else:
+        for _ in range(1 if how != SEVERAL else 3):
+            events.bend(chance, draft)
+    return draft.record(record.offset), how
+
+
+def episode(chance: Chance) -> Iterator[Call]:
+    """Steps of both rooms in turn."""
+    rooms = Rooms(chance)
+    for _ in range(6 + chance.below(6)):
+        topic = chance.pick((*(person.SCANS,) * 5, *(cases.CASES,) * 2, erasure.ERASURES, person.VENUES))
+        call = rooms.inputs(topic, 1 + chance.below(120 if topic == person.SCANS else 40))
+        yield call
+        step = _step(call)
+        if step is not None:
+            rooms.commit(step, rooms.persons)
+        if topic == person.VENUES:
+            yield from _register(rooms)
+        if chance.once_in(3):
+            yield from crossed(rooms)
+    yield from crossed(rooms)
+    yield from _states(rooms)
+
+
+def _step(call: Call) -> Step | None:
+    return call.answer.decided if call.answer is not None else None
+
+
+def _register(rooms: Rooms) -> Iterator[Call]:
+    """What waits is taken once a ghost is registered."""
+    chance = rooms.chance
+    rooms.put(events.venue(chance, chance.pick(events.GHOSTS)).written())
+    waits = waiting.waiting_for(None, rooms.persons, 10_000)
+    rooms.number += 1
+    number = rooms.number
+
+    def read() -> Answer:
+        found = person.take_waiting(ROOM, number, waits, NOW_MS, rooms.persons, rooms.directory)
+        resolved = found.counts.get("resolved", 0)
+        return Answer(Counter({"waiting resolved": resolved, "waiting waits on": len(waits) - resolved}), found)
+
+    call = Call(read, len(waits), sum(len(one.pack()) for one in waits), lambda: repr(waits).encode(), Counter())
+    yield call
+    step = _step(call)
+    if step is not None:
+        rooms.commit(step, rooms.persons)
+
+
+def crossed(rooms: Rooms) -> Iterator[Call]:
+    """Steps of the venue room over all that has crossed, and over bent copies of some, which leave nothing behind."""
+    chance = rooms.chance
+    for topic, waiting_records in rooms.crossing.items():
+        records, waiting_records[:] = list(waiting_records), []
+        at = 0
+        while at < len(records):
+            run = records[at : at + 1 + chance.below(100)]
+            for record in chance.sample(run, min(len(run), 6)):
+                bent, how = _bent(chance, record)
+                yield rooms.own(topic, [bent], Counter({how: 1}), FOREIGN)
+            call = rooms.own(topic, run, Counter({VALID: len(run)}), None)
+            yield call
+            step = _step(call)
+            if step is not None:
+                rooms.commit(step, rooms.venues)
+            at += len(run)
+
+
+def _states(rooms: Rooms) -> Iterator[Call]:
+    """Scans of persons whose heads are as a stray record on the state topic would leave them."""
+    chance = rooms.chance
+    heads = [key for key in rooms.persons.data if key[:1] == person_head(b"")[:1]]
+    for key in chance.sample(heads, min(len(heads), 8)):
+        value = rooms.persons.data[key]
+        bent = chance.randbytes(chance.below(60)) if chance.once_in(3) else chance.bend(value)
+        state = MemoryState()
+        state.data = {key: bent}
+        draft = events.scan(chance)
+        name = key[1:].hex().encode()
+        draft.fields[1], draft.key = (b"person_id", b'"%b"' % name), name
+        records = [draft.record(0)]
+
+        def read(records: list[Record] = records, state: MemoryState = state) -> Answer:
+            try:
+                person.take_scans(ROOM, 1, records, state, rooms.directory)
+            except Exception:  # noqa: BLE001 - whatever it is, it is an error of Python's, and the step is none
+                return Answer(Counter({f"state {FOREIGN}": 1}))
+            return Answer(Counter({"state taken": 1}))
+
+        yield Call(read, 1, len(bent), lambda bent=bent: bent, Counter({ONE: 1}))  # type: ignore[misc]
+
+
+def corpus(seed: str, episodes: int) -> dict[str, list[Record]]:
+    """Records of all that the rooms write, by topic: as they write them."""
+    found: dict[str, list[Record]] = {}
+    for number in range(episodes):
+        rooms = Rooms(Chance(f"{seed}/{number}"))
+        for turn in range(10):
+            topic = (person.SCANS, person.SCANS, cases.CASES, person.SCANS, erasure.ERASURES)[turn % 5]
+            call = rooms.inputs(topic, 60 if topic == person.SCANS else 8)
+            rooms.commit(call.read().decided, rooms.persons)
+            for own in crossed(rooms):
+                own.answer = own.read()
+        for name, records in rooms.out.items():
+            found.setdefault(name, []).extend(records)
+    return found
+
+
