@@ -11,6 +11,8 @@ SINGLE_SECONDS_MAX: Final = 0.020
 """CPU of the thread that one record, or the beginning of a batch, may take."""
 BYTE_SECONDS_MAX: Final = 20e-9
 """What each inflated byte of a batch may add."""
+RECORD_SECONDS_MAX: Final = 200e-6
+"""What each record may add where many are taken in one step: a row of ``rejects`` each, at the worst."""
 MEMORY_BYTES_MAX: Final = 64 * 1024 * 1024
 """By how much the peak may lie above the level before; and twice the inflated bytes."""
 _SHOWN_BYTES: Final = 400
@@ -47,13 +49,18 @@ class Call:
     twin: Callable[[], Any] | None = None
     answer: Answer | None = None
     """Set once it has been read, for whoever made the call and goes on."""
+    record_seconds_max: float = RECORD_SECONDS_MAX
     batch: bool = False
     """Whether it is a record batch as a broker has it."""
 
     @property
     def seconds_max(self) -> float:
         """How much CPU it may take."""
-        return SINGLE_SECONDS_MAX + (BYTE_SECONDS_MAX * self.size_bytes if self.records != 1 or self.batch else 0)
+        if self.batch:
+            return SINGLE_SECONDS_MAX + BYTE_SECONDS_MAX * self.size_bytes
+        if self.records == 1:
+            return SINGLE_SECONDS_MAX
+        return SINGLE_SECONDS_MAX + BYTE_SECONDS_MAX * self.size_bytes + self.record_seconds_max * self.records
 
     @property
     def bytes_max(self) -> int:

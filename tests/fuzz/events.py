@@ -1,5 +1,6 @@
 """Events of the four input topics as records: good ones, and what becomes of one when it is bent."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -241,12 +242,12 @@ def _replace(draft: Draft, names: tuple[bytes, ...], text: bytes) -> None:
 def how_next(chance: Chance) -> str:
     """How the next record is to be made; half of them with one mutation."""
     turn = chance.random()
-    return VALID if turn < 0.35 else ONE if turn < 0.83 else SEVERAL if turn < 0.98 else HOSTILE  # noqa: PLR2004
+    return VALID if turn < 0.35 else ONE if turn < 0.83 else SEVERAL if turn < 0.975 else HOSTILE  # noqa: PLR2004
 
 
-def made(chance: Chance, topic: str, offset: int) -> tuple[Record, str]:
-    """A record of an input topic, and how it was made."""
-    how = how_next(chance)
+def made(chance: Chance, topic: str, offset: int, how: str | None = None) -> tuple[Record, str]:
+    """A record of an input topic, and how it was made: as is said, or as chance will have it."""
+    how = how or how_next(chance)
     draft = MAKERS[topic](chance)
     if how == HOSTILE:
         draft.value = hostile_value(chance)
@@ -258,3 +259,14 @@ def made(chance: Chance, topic: str, offset: int) -> tuple[Record, str]:
         for _ in range(1 if how == ONE else 2 + chance.below(4)):
             bend(chance, draft)
     return draft.record(offset), how
+
+
+def again(chance: Chance, record: Record) -> Record:
+    """A copy of a record, or what has its identity and says otherwise."""
+    if chance.once_in(2) or record.value is None:
+        return record
+    turn = chance.below(3)
+    if turn == 0:
+        return record._replace(value=record.value.replace(b'"in"', b'"out"').replace(b'"confirmed"', b'"withdrawn"'))
+    other = chance.pick(SOURCES).encode()
+    return record._replace(value=re.sub(rb'("source":)"[a-z_]+"', rb'\1"%b"' % other, record.value))

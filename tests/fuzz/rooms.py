@@ -26,7 +26,7 @@ from tests.fuzz.chance import Chance
 from tests.fuzz.events import AREAS, HERE, HOSTILE, NOW_MS, ONE, PARTITIONS, SEVERAL, VALID, Draft
 
 ROOM: Final = RoomPartition(HERE, PARTITIONS, "checkin.", 28 * DAY_MS, CLOCK, RULESETS)
-REFUSALS: Final = (msgspec.MsgspecError, ValueError, KeyError, AssertionError, struct.error)
+REFUSALS: Final = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError, KeyError, AssertionError, struct.error)
 """By which a stage refuses a record of the pipeline's own topics that is none of its own, or does not fit its state."""
 FOREIGN: Final = "foreign_record"
 Take = Callable[[RoomPartition, int, Sequence[Record], MemoryState], Step]
@@ -86,8 +86,10 @@ def verdicts_of(topic: str, step: Step) -> Counter[str]:
 class Rooms:
     """Person room and venue room of one partition, with some register."""
 
-    def __init__(self, chance: Chance) -> None:
+    def __init__(self, chance: Chance, *, plain: bool = False) -> None:
+        """``plain``: whatever comes from outside is good."""
         self.chance = chance
+        self.plain = plain
         self.directory = Directory()
         self.persons = MemoryState()
         self.venues = MemoryState()
@@ -123,10 +125,9 @@ class Rooms:
         """A step over made records of an input topic."""
         chance, records, hows = self.chance, [], Counter[str]()
         for offset in range(count):
-            record, how = events.made(chance, topic, self.offset + offset)
-            if how == VALID and records and chance.once_in(12):
-                # A copy of what came before, or the same scan_id with other content.
-                record = records[-1]._replace(offset=self.offset + offset)
+            record, how = events.made(chance, topic, self.offset + offset, VALID if self.plain else None)
+            if how == VALID and records and chance.once_in(6):
+                record = events.again(chance, chance.pick(records))._replace(offset=self.offset + offset)
             records.append(record)
             hows[how] += 1
         self.offset += count
@@ -250,6 +251,8 @@ def crossed(rooms: Rooms) -> Iterator[Call]:
     chance = rooms.chance
     for topic, waiting_records in rooms.crossing.items():
         records, waiting_records[:] = list(waiting_records), []
+        if topic == VENUE_MARKS:
+            records += chance.sample(records, len(records) // 6)
         at = 0
         while at < len(records):
             run = records[at : at + 1 + chance.below(100)]
@@ -292,7 +295,7 @@ def corpus(seed: str, episodes: int) -> dict[str, list[Record]]:
     """Records of all that the rooms write, by topic: as they write them."""
     found: dict[str, list[Record]] = {}
     for number in range(episodes):
-        rooms = Rooms(Chance(f"{seed}/{number}"))
+        rooms = Rooms(Chance(f"{seed}/{number}"), plain=True)
         for turn in range(10):
             topic = (person.SCANS, person.SCANS, cases.CASES, person.SCANS, erasure.ERASURES)[turn % 5]
             call = rooms.inputs(topic, 60 if topic == person.SCANS else 8)

@@ -59,8 +59,8 @@ def hostile_value(chance: Chance) -> bytes:
     if how < 3:  # noqa: PLR2004
         return chance.pick(_WHOLE)
     size = 1 << (4 + chance.below(13)) if chance.once_in(2) else chance.below(VALUE_BYTES_MAX)
-    if chance.once_in(12):
-        size = VALUE_BYTES_MAX + chance.below(3) - 1
+    if chance.once_in(4):
+        size = VALUE_BYTES_MAX + chance.below(4) - 1
     before, behind = chance.pick(_AROUND)
     one = chance.pick(_REPEATED)
     if how == 3:  # noqa: PLR2004
