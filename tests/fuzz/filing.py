@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError
 from sinks.held import event_ms
 from streams.core.decode import VenueIn, decode_venue
 from streams.core.directory import Directory
+from streams.core.state_form import may_be_state
 from streams.core.step import Record
 from streams.shell import restore as restoring
 from streams.shell.register_copy import Copied, RegisterCopy
@@ -143,10 +144,11 @@ def _restore(chance: Chance) -> Iterator[Call]:
         store = _Held()
         messages = [_Message(record) for record in records]
         consumer = cast("Consumer", _Changelog(messages, runs))
-        applied = restoring.restore(cast("Store", store), consumer, "t", 0)
+        applied = restoring.restore_state(cast("Store", store), consumer, "t", 0)
         if store.position != len(records):
             return Answer(Counter({"not all of it": len(records)}))
-        return Answer(Counter(applied=applied, skipped=len(records) - applied), None)
+        own = sum(may_be_state(record.key, record.value) for record in records)
+        return Answer(Counter(applied=own, skipped=applied - own), None)
 
     yield Call(read, len(records), size_of(records), shown(records), Counter({ONE: len(records)}))
 
@@ -236,7 +238,7 @@ def _payloads(chance: Chance) -> Iterator[Call]:
 
 READERS: Final = (
     Reader("register", _register, frozenset({"put", "skipped"})),
-    Reader("restore", _restore, frozenset({"applied"}), frozenset({"skipped"})),
+    Reader("restore", _restore, frozenset({"applied", "skipped"})),
     Reader("backup files", _backup, frozenset({_WHOLE, _DAMAGED})),
     Reader("register's copy", _copies, frozenset({_WHOLE, _DAMAGED})),
     Reader("payloads", _payloads, frozenset({"the event's time", "the record's time"})),

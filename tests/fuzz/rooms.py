@@ -1,19 +1,18 @@
 """Both rooms on bent records: an episode of steps, each from the state that those before it left."""
 
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
-
-from streams.core import cases, erasure, person, proximity, venue, visit_records, waiting
+from streams.core import cases, erasure, person, proximity, reasons, venue, visit_records, waiting
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.decode import decode_venue
 from streams.core.directory import Directory
+from streams.core.foreign import take_foreign
 from streams.core.inbound import BadEvent
 from streams.core.keys import person_head
-from streams.core.records import Records
+from streams.core.rejected import Origin
+from streams.core.returned import RETURNED_TOPICS, RETURNS, Provenance, by_topic, headers_of
 from streams.core.room import RoomPartition
 from streams.core.step import Record, Step
 from streams.core.times import DAY_MS
@@ -26,9 +25,9 @@ from tests.fuzz.chance import Chance
 from tests.fuzz.events import AREAS, HERE, HOSTILE, NOW_MS, ONE, PARTITIONS, SEVERAL, VALID, Draft
 
 ROOM: Final = RoomPartition(HERE, PARTITIONS, "checkin.", 28 * DAY_MS, CLOCK, RULESETS)
-REFUSALS: Final = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError, KeyError, AssertionError, struct.error)
-"""By which a stage refuses a record of the pipeline's own topics that is none of its own, or does not fit its state."""
-FOREIGN: Final = "foreign_record"
+FOREIGN: Final = reasons.FOREIGN_RECORD
+UNFIT: Final = "does not fit"
+"""A record that is as the pipeline writes them, but of something that is not there: our own doing, so it is no row."""
 Take = Callable[[RoomPartition, int, Sequence[Record], MemoryState], Step]
 _INPUTS: Final[dict[str, Any]] = {
     person.SCANS: person.take_scans,
@@ -72,12 +71,11 @@ def decided(step: Step) -> dict[str, object]:
 
 def verdicts_of(topic: str, step: Step) -> Counter[str]:
     """How many records of a step ended how: a reject by its reason."""
-    found = Counter({f"{topic} {outcome}": amount for outcome, amount in step.counts.items() if outcome != "rejected"})
-    refused = step.counts.get("rejected", 0)
-    if sum(step.rejects.values()) - step.rejects.get("unknown_venue", 0) > refused + step.counts.get("waiting", 0):
-        found[f"{topic} more rejects than records"] += 1
+    told = ("rejected", "foreign")
+    found = Counter({f"{topic} {outcome}": amount for outcome, amount in step.counts.items() if outcome not in told})
     for reason, amount in step.rejects.items():
-        waits = step.counts.get("waiting", 0) if reason == "unknown_venue" else 0
+        # A scan that waits has a row, and is no reject.
+        waits = step.counts.get("waiting", 0) if reason == reasons.UNKNOWN_VENUE else 0
         if amount > waits:
             found[f"{topic} {reason}"] += amount - waits
     return found
@@ -131,26 +129,59 @@ class Rooms:
             records.append(record)
             hows[how] += 1
         self.offset += count
+        return self.step(topic, topic, records, hows)
+
+    def step(self, topic: str, named: str, records: Sequence[Any], hows: Counter[str]) -> Call:
+        """A step over records of an input topic, or over some that came back; ``named`` in its verdicts."""
         self.number += 1
-        step, taken = self.number, records
+        number, epoch = self.number, self.chance.below(3)
 
         def take() -> Step:
+            if topic == RETURNS:
+                return take_foreign(ROOM, number, RETURNS, records)
             if topic == person.SCANS:
-                return person.take_scans(ROOM, step, taken, self.persons, self.directory)
+                return person.take_scans(ROOM, number, records, self.persons, self.directory, epoch=epoch)
             if topic == person.VENUES:
-                return person.take_venues(ROOM, step, taken, self.persons, AREAS)
-            return _INPUTS[topic](ROOM, step, taken, self.persons)  # type: ignore[no-any-return]
+                return person.take_venues(
+                    ROOM, number, records, self.persons, AREAS, venues=self.directory, epoch=epoch
+                )
+            return _INPUTS[topic](ROOM, number, records, self.persons, epoch=epoch)  # type: ignore[no-any-return]
 
         def read() -> Answer:
             found = take()
-            return Answer(verdicts_of(topic, found), found)
+            return Answer(verdicts_of(named, found), found)
 
-        call = Call(read, count, size_of(records), shown(records), hows)
-        if topic == person.SCANS and chance.once_in(2):
+        call = Call(read, len(records), size_of(records), shown(records), hows)
+        if topic == person.SCANS and self.chance.once_in(2):
             call.twin = lambda: _plainly(take)
         return call
 
-    def own(self, topic: str, records: list[Record], hows: Counter[str], how_refused: str | None) -> Call:
+    def returned(self, count: int) -> Iterator[Call]:
+        """Records of ``returns``, sorted out and then taken by topic."""
+        chance, records, hows = self.chance, [], Counter[str]()
+        for offset in range(count):
+            record, how = _returned(chance, self.offset + offset)
+            records.append(record)
+            hows[how] += 1
+        self.offset += count
+
+        def read() -> Answer:
+            runs = list(by_topic(records))
+            found = Counter[str]()
+            for topic, run in runs:
+                found[f"{RETURNS} of {topic}"] += len(run)
+            return Answer(found, runs)
+
+        call = Call(read, count, size_of(records), shown(records), hows)
+        yield call
+        for topic, run in call.answer.decided if call.answer is not None else ():
+            taken = self.step(topic, f"returned {topic}", run, Counter())
+            yield taken
+            step = _step(taken)
+            if step is not None:
+                self.commit(step, self.persons)
+
+    def own(self, topic: str, records: list[Record], hows: Counter[str], *, bent: bool) -> Call:
         """A step over records of a topic that the person room writes."""
         self.number += 1
         step = self.number
@@ -161,10 +192,10 @@ class Rooms:
         def read() -> Answer:
             try:
                 found = take()
-            except REFUSALS:
-                if how_refused is None:
+            except AssertionError:
+                if not bent:
                     raise
-                return Answer(Counter({f"{topic} {how_refused}": len(records)}))
+                return Answer(Counter({f"{topic} {UNFIT}": len(records)}))
             return Answer(verdicts_of(topic, found), found)
 
         call = Call(read, len(records), size_of(records), shown(records), hows)
@@ -187,7 +218,7 @@ def _uncompiled(take: Callable[[], Step]) -> Step | None:
     visit_records.kept = lambda _records, _cases: None
     try:
         return take()
-    except REFUSALS:
+    except AssertionError:
         return None
     finally:
         visit_records.kept = compiled
@@ -204,6 +235,49 @@ def _bent(chance: Chance, record: Record) -> tuple[Record, str]:
     return draft.record(record.offset), how
 
 
+def _returned(chance: Chance, offset: int) -> tuple[Record, str]:
+    """A record of ``returns``: of an event that is mostly good, with headers that mostly are."""
+    topic = chance.pick(RETURNED_TOPICS)
+    draft = events.MAKERS[topic](chance)
+    if chance.once_in(3):
+        stranger = chance.pick(events.STRANGERS)
+        draft.fields = [(name, b'"%b"' % stranger if name == b"person_id" else text) for name, text in draft.fields]
+        draft.key = stranger if topic != person.VENUES else draft.key
+    origin = Origin(topic, chance.below(3), chance.below(PARTITIONS), chance.below(1 << 40))
+    first_ms = NOW_MS - chance.below(DAY_MS)
+    reason = chance.pick((*reasons.REASONS, "", "", ""))
+    echo = topic == erasure.ERASURES and chance.once_in(3)
+    came = Provenance(origin, first_ms, chance.below(3), chance.below(4), echo, reason)
+    draft.headers = list(headers_of(came))
+    how = events.how_next(chance)
+    if how == HOSTILE:
+        draft.headers = [events.header(chance) for _ in range(chance.below(64))]
+        draft.value = events.hostile_value(chance)
+    elif how != VALID:
+        for _ in range(1 if how == ONE else 3):
+            _bend_returned(chance, draft)
+    return draft.record(offset), how
+
+
+def _bend_returned(chance: Chance, draft: Draft) -> None:
+    if chance.once_in(2) or not draft.headers:
+        events.bend(chance, draft)
+        return
+    at = chance.below(len(draft.headers))
+    name, content = draft.headers[at]
+    turn = chance.below(5)
+    if turn == 0:
+        del draft.headers[at]
+    elif turn == 1:
+        draft.headers[at] = name, events.header(chance)[1]
+    elif turn == 2:  # noqa: PLR2004
+        draft.headers[at] = name, b"%d" % chance.number()
+    elif turn == 3:  # noqa: PLR2004
+        draft.headers.append((name, chance.bend(content or b"")))
+    else:
+        draft.headers[at] = name, chance.bend(content or b"")
+
+
 def episode(chance: Chance) -> Iterator[Call]:
     """Steps of both rooms in turn."""
     rooms = Rooms(chance)
@@ -216,6 +290,8 @@ def episode(chance: Chance) -> Iterator[Call]:
             rooms.commit(step, rooms.persons)
         if topic == person.VENUES:
             yield from _register(rooms)
+        if chance.once_in(2):
+            yield from rooms.returned(1 + chance.below(40))
         if chance.once_in(3):
             yield from crossed(rooms)
     yield from crossed(rooms)
@@ -256,10 +332,10 @@ def crossed(rooms: Rooms) -> Iterator[Call]:
         at = 0
         while at < len(records):
             run = records[at : at + 1 + chance.below(100)]
-            for record in chance.sample(run, min(len(run), 6)):
-                bent, how = _bent(chance, record)
-                yield rooms.own(topic, [bent], Counter({how: 1}), FOREIGN)
-            call = rooms.own(topic, run, Counter({VALID: len(run)}), None)
+            for record in () if rooms.plain else chance.sample(run, min(len(run), 6)):
+                changed, how = _bent(chance, record)
+                yield rooms.own(topic, [changed], Counter({how: 1}), bent=True)
+            call = rooms.own(topic, run, Counter({VALID: len(run)}), bent=False)
             yield call
             step = _step(call)
             if step is not None:

@@ -25,6 +25,7 @@ _FOREIGN_SECONDS_MAX: Final = 2e-3
 _EPISODES: Final = 12
 _STORED: Final = "row"
 _FOREIGN: Final = "foreign_record"
+_FAILED: Final = "failed"
 
 
 class _Plain:
@@ -135,12 +136,12 @@ def reader(topic: str) -> Reader:
 
         def read() -> Answer:
             rows = _rows(topic, records)
-            skipped = 0
+            skipped = failed = 0
             if topic != "venues":
                 reasons = [row[_REASON] for row in rows.get("rejects", []) if row[_PARTITION] == _OWN_PARTITION]
-                skipped = reasons.count(_FOREIGN)
-            whole = sum(map(len, rows.values())) - skipped
-            found = Counter({_STORED: whole, _FOREIGN: skipped, _PASSED_OVER: 0})
+                skipped, failed = reasons.count(_FOREIGN), reasons.count(_FAILED)
+            whole = sum(map(len, rows.values())) - skipped - failed
+            found = +Counter({_STORED: whole, _FOREIGN: skipped, _FAILED: failed})
             if topic == "venues":
                 found[_PASSED_OVER] = len(records) - whole
             return Answer(found, rows)
@@ -151,7 +152,7 @@ def reader(topic: str) -> Reader:
         yield call
 
     verdicts = {_STORED, _PASSED_OVER if topic == "venues" else _FOREIGN}
-    return Reader(f"sink {topic}", case, frozenset(verdicts), frozenset({_FOREIGN, _PASSED_OVER}))
+    return Reader(f"sink {topic}", case, frozenset(verdicts))
 
 
 _PASSED_OVER: Final = "passed over"
