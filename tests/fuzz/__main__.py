@@ -60,6 +60,7 @@ def main() -> int:
         batches_max=args.batches,
         jobs=args.jobs,
     )
+    covering.forget(_FOLDER / building.COVERED.name)
     began = time.monotonic()
     tally = working.run(plan, kind, _FOLDER)
     _say(tally, time.monotonic() - began)

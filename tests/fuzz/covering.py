@@ -13,6 +13,12 @@ REASONS: Final = building.ROOT / "tests" / "fuzz" / "unreached.txt"
 _SOURCES: Final = (".pyx", ".pxd")
 
 
+def forget(folder: Path) -> None:
+    """Forgets what was counted before."""
+    for counts in folder.rglob("*.gcda"):
+        counts.unlink()
+
+
 def lines(folder: Path) -> dict[str, dict[int, int]]:
     """How often each line was run, by file, as its path in the project."""
     counted: dict[str, dict[int, int]] = defaultdict(dict)

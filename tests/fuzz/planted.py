@@ -29,15 +29,15 @@ def _until_found(readers: list[str], seconds: float) -> Tally:
 @contextmanager
 def quadratic_check() -> Iterator[None]:
     """The check of how deep a value is nested looks through all that is behind each bracket."""
-    honest = judge._object
+    honest = judge._too_deep
 
-    def slow(value: bytes | None) -> Any:
+    def slow(value: bytes) -> bool:
         at = -1
-        while value is not None and (at := value.find(b"[", at + 1)) >= 0:
+        while (at := value.find(b"[", at + 1)) >= 0:
             value.count(b"]", at)
         return honest(value)
 
-    with patch.object(judge, "_object", slow):
+    with patch.object(judge, "_too_deep", slow):
         yield
 
 

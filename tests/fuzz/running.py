@@ -90,11 +90,16 @@ class Runner:
         self._meter = Meter(memory=memory)
         self._place = None if place is None else os.open(place, os.O_WRONLY | os.O_CREAT, 0o600)
 
-    def run(self, first: int, by: int, until: float, records_max: int, batches_max: int = 0) -> int:
+    def run(
+        self, first: int, by: int, until: float, records_max: int, batches_max: int = 0, *, cases_max: int = 1 << 62
+    ) -> int:
         """Takes every ``by``-th case from ``first`` on; up to a time of the monotonic clock, or so much; the next case."""
         case = first
-        while time.monotonic() < until and (
-            self.tally.records < records_max or self.tally.batches < batches_max
+        stop = first + by * cases_max
+        while (
+            case < stop
+            and time.monotonic() < until
+            and (self.tally.records < records_max or self.tally.batches < batches_max)
         ):
             self.case(self._turns[case // by % len(self._turns)], case)
             case += by
