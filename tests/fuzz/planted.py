@@ -15,7 +15,8 @@ from tests.fuzz.table import BY_NAME
 
 _SECONDS: Final = 120.0
 _SEED: Final = "planted"
-_READ_TOO_FAR: Final = ("while at < end and b\"0\" <= at[0] <= b\"9\":", "while b\"0\" <= at[0] <= b\"9\":")
+_HONEST: Final = "or inside > batch.end - batch.at:"
+_PLANTED: Final = ":"
 
 
 def _until_found(readers: list[str], seconds: float) -> Tally:
@@ -74,19 +75,18 @@ def _found(plant: Callable[[], Any], readers: list[str], seconds: float, word: s
 
 
 def _read_too_far(folder: Path) -> None:
-    """Digits of a number are read past the end of the record."""
-    path = folder / "sinks" / "cut.pyx"
-    honest, planted = _READ_TOO_FAR
+    """A record may say that it goes on behind its batch."""
+    path = folder / "streams" / "core" / "records.pyx"
     text = path.read_text()
-    if honest not in text:
+    if _HONEST not in text:
         raise RuntimeError("the line to be changed is no longer there")
-    path.write_text(text.replace(honest, planted))
+    path.write_text(text.replace(f" {_HONEST}", _PLANTED))
 
 
 def out_of_bounds(folder: Path) -> str:
     """What the sanitiser says of a read past the end; empty where it says nothing."""
     building.build(building.SANITIZED, folder, _read_too_far)
-    plan = working.Plan(_SEED, ["sink aggregates", "sink enriched"], _SECONDS, 10**12, 0, 2)
+    plan = working.Plan(_SEED, ["batches"], _SECONDS, 10**12, 0, 2)
     tally = working.run(plan, building.SANITIZED, folder.parent, home=folder)
     return next((str(fault) for fault in tally.faults if "AddressSanitizer" in fault.what), "")
 
