@@ -45,7 +45,7 @@ PERSONS: dict[str, Any] = {
 DAY_MS = 86_400_000
 KEYS: dict[str, tuple[str, ...]] = {
     "enriched": ("person_id", "scan_id"),
-    "rejects": ("topic", "partition", "offset"),
+    "rejects": ("topic", "epoch", "partition", "offset"),
     "case-states": ("case_id", "person_id"),
     "visits": ("visit_id",),
     "exposures": ("exposure_id",),

@@ -36,7 +36,7 @@ _READERS: Final[Mapping[str, Callable[[object], Row]]] = {
 }
 _KEY_FIELD: Final = {"venues": "venue_id"}
 _HOPS_MAX: Final = 2
-_SENT_AGAIN: Final = 4
+_SENT_AGAIN: Final = "accepted when sent again"
 
 
 def differences(workload: Workload, rows: Rows, topics: Topics) -> list[str]:
@@ -222,7 +222,7 @@ def _check_rejects(wanted: Wanted, rows: list[Row]) -> Iterator[str]:
         (perhaps if row["status"] == "resolved" else expected)[dead] += 1
     found: Counter[Dead] = Counter()
     for row in rows:
-        if row["revision"] == _SENT_AGAIN:
+        if row["detail"] == _SENT_AGAIN:
             continue
         bare = row["key"] is None and row["payload"] is None
         if bare and row["reason"] in ORDERED_REASONS and wanted.erased_ms:
@@ -240,7 +240,7 @@ def _check_rejects(wanted: Wanted, rows: list[Row]) -> Iterator[str]:
 
 def _check_sent_again(wanted: Wanted, rows: list[Row]) -> Iterator[str]:
     """A scan that was sent again, and is there, has settled the row that it names (SPEC §1)."""
-    settled = {(row["topic"], row["partition"], row["offset"]) for row in rows if row["revision"] == _SENT_AGAIN}
+    settled = {(row["topic"], row["partition"], row["offset"]) for row in rows if row["detail"] == _SENT_AGAIN}
     there = {(row["person_id"], row["scan_id"]) for row in wanted.views["scans"]}
     gone = {(row["person_id"], row["scan_id"]) for row in wanted.views["forgotten"]}
     for send, judged in zip(wanted.workload.sends, wanted.judged, strict=True):
@@ -270,7 +270,7 @@ def coverage(workload: Workload, rows: Rows, topics: Topics) -> Counter[str]:
         row["reason"] == "unknown_venue" and row["status"] == "resolved" for row in rows["rejects"]
     )
     counts["waiting"] = sum(row["status"] == "waiting" for row in rows["rejects"])
-    counts["sent again"] = sum(row["revision"] == _SENT_AGAIN for row in rows["rejects"])
+    counts["sent again"] = sum(row["detail"] == _SENT_AGAIN for row in rows["rejects"])
     counts["bare dead letters"] = sum(row["key"] is None and row["payload"] is None for row in rows["rejects"])
     for topic in ("visits", "exposures"):
         history = [row for _, row in folded(topic, topics.get(topic, ()))]
