@@ -5,9 +5,9 @@ means is the difference of two joins, with the version that is replaced and with
 are not stored. Where nobody's case has been, a visit is only put where a case visit will find it: no look-up but
 one per venue of a batch, of how many case visits it holds.
 
-Both kinds of record are the project's own: one that cannot be is skipped (``foreign.py``), and one that replaces what is
-not there is a bug of ours, and raises; without a word of whose it was. One topic's batch changes one side of the join only, and all
-changes of one visit in it are taken as one; so a step emits an exposure at most once.
+Both kinds of record are the project's own: one that cannot be is skipped (``foreign.py``), and one that replaces what
+is not there is a bug of ours, and raises; without a word of whose it was. One topic's batch changes one side of the
+join only, and all changes of one visit in it are taken as one; so a step emits an exposure at most once.
 """
 
 import struct
@@ -120,11 +120,10 @@ def kept(
     """The same as ``visit_records.kept``, of records in any form; those that cannot be ours go to ``foreign``."""
     changes: dict[bytes, bytes | None] = {}
     crossed: list[Crossed] = []
-    for record, visit in zip(records, read_own(_decode_visits, records), strict=True):
+    for record, read in zip(records, read_own(_decode_visits, records), strict=True):
         venue = record.key or b""
         try:
-            if visit is None or not is_hex(visit.visit_id) or not is_id(venue):
-                raise NotOwnError
+            visit = _own(venue, read)
             identity = bytes.fromhex(visit.visit_id)
             was = was_of(record.headers)
             old_key = None if was is None else _visit_key(venue, identity, *was)
@@ -179,6 +178,13 @@ def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None
         "".join(areas).encode(),
         _CATEGORY_CODE[visit.category],
     )
+
+
+def _own(venue: bytes, visit: _Visit | None) -> _Visit:
+    """The visit, if its id and its record's key may be the pipeline's own."""
+    if visit is None or not is_hex(visit.visit_id) or not is_id(venue):
+        raise NotOwnError
+    return visit
 
 
 def _own_ms(text: str) -> int:
@@ -256,7 +262,9 @@ def fewer_cases(packed: bytes | None, fewer: Mapping[int, int]) -> bytes | None:
 
 def _is_own(event: CaseVisit) -> bool:
     """Whether the pipeline may have written this case visit, and an exposure of it can be told."""
-    if not (is_id(event.case_id.encode()) and is_hex(event.visit_id) and (event.was is None or is_interval(*event.was))):
+    if not (
+        is_id(event.case_id.encode()) and is_hex(event.visit_id) and (event.was is None or is_interval(*event.was))
+    ):
         return False
     if event.status != "active":
         return True
