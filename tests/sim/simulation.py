@@ -168,7 +168,7 @@ class Simulation:
             self.plan,
             self.failures,
             crashes=self.world.crashes,
-            done=self.done + coverage,
+            done=self.done + coverage + self.broker.late.counts,
             faults=sum(self.done.values()),
             ticks=self.world.ticks,
             seconds=self.world.now,
