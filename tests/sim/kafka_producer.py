@@ -1,8 +1,8 @@
 """The fake of what a room's producer asks of the brokers, in place of ``streams.shell.requests.Requests``.
 
 The coordinator and the partitions keep to their rules at once, one request after the other; a step before, between and
-after, where the process may die, or others come in between. A request or its answer may get lost, some of a request's
-partitions may refuse, and partitions take their batches in any order. A request may also come late, after its sender has given up (``late.py``).
+after, where the process may die, or others come in between. A request or its answer may get lost, or the request comes
+late (``late.py``); some of a request's partitions may refuse, and partitions take their batches in any order.
 """
 
 from collections.abc import Callable, Mapping, Sequence
