@@ -5,7 +5,7 @@ WriteBatches since the last flush that was asked for, each whole or not at all.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import cast
@@ -129,9 +129,10 @@ class _Iterator:
 class _Rdict:
     """An open store. A process that was killed does nothing any more with its own."""
 
-    def __init__(self, world: World, disk: _Disk) -> None:
+    def __init__(self, world: World, disk: _Disk, on_write: Callable[[Contents], None]) -> None:
         self._world = world
         self._disk = disk
+        self._on_write = on_write
         self.owner = world.process()
         self.open = True
         self.killed = False
@@ -156,6 +157,7 @@ class _Rdict:
     def write(self, batch: WriteBatch) -> None:
         self._world.step("store write")
         self._opened().write(batch.changes)
+        self._on_write(self._disk.data)
         self._world.step("store written")
 
     def flush(self, wait: bool = True) -> None:  # noqa: FBT001, FBT002 - as the real one has it
@@ -185,6 +187,8 @@ class Disks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._disks: dict[str, _Disk] = {}
+        self.on_write: Callable[[str, Contents], None] = lambda _path, _data: None
+        """Told of every batch that a store takes: the store's path, and all that it holds then."""
 
     def names(self) -> dict[str, object]:
         """What stands in ``streams.shell.store`` in the place of names of the real thing; folders are ``folder``'s."""
@@ -229,7 +233,7 @@ class Disks:
             raise Exception(f"IO error: lock hold by current process: {path}/LOCK: No locks available")  # noqa: TRY002 - RocksDB's own kind
         if disk.torn:
             raise Exception(f"Corruption: IO error: No such file or directory: {path}/000015.sst")  # noqa: TRY002 - same
-        disk.handle = _Rdict(self._world, disk)
+        disk.handle = _Rdict(self._world, disk, lambda data: self.on_write(path, data))
         self._world.step("store opened")
         return disk.handle
 
