@@ -221,8 +221,8 @@ class Store:
         pairs = list(islice(cast("Iterable[tuple[bytes, bytes]]", items), limit + 1))
         return pairs[1:] if pairs and pairs[0][0] <= after else pairs[:limit]
 
-    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
-        """All pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
+    def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
+        """The pairs with ``first`` <= key < ``stop``, in key order, changes on their way included; the first ``limit``."""
         # What is on its way is looked at first: the committer takes it off only once it is on the disk, so what
         # it takes off from here on is found there. What is found in both is the same or newer in the first.
         on_way: dict[bytes, bytes | None] = {}
@@ -230,11 +230,13 @@ class Store:
             on_way |= pending.between(first, stop)
         options = ReadOptions()
         options.set_iterate_upper_bound(stop)
-        committed = cast("Iterable[tuple[bytes, bytes]]", self._db.items(from_key=first, read_opt=options))
+        items = cast("Iterable[tuple[bytes, bytes]]", self._db.items(from_key=first, read_opt=options))
+        # Each change on its way may take one of those away: so many more are read, and the first ones are still whole.
+        committed = items if limit is None else islice(items, limit + len(on_way))
         if not on_way:
             return list(committed)
         merged = dict(committed) | on_way
-        return sorted((key, value) for key, value in merged.items() if value is not None)
+        return sorted((key, value) for key, value in merged.items() if value is not None)[:limit]
 
     def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Makes a step's changes visible to later steps, before they are committed."""

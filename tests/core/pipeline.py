@@ -79,9 +79,9 @@ class MemoryState:
         start = max(bisect_left(keys, prefix), bisect_right(keys, after))
         return [(key, self.data[key]) for key in keys[start : start + limit] if key.startswith(prefix)]
 
-    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+    def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
         keys = self._keys()
-        return [(key, self.data[key]) for key in keys[bisect_left(keys, first) : bisect_left(keys, stop)]]
+        return [(key, self.data[key]) for key in keys[bisect_left(keys, first) : bisect_left(keys, stop)][:limit]]
 
     def apply(self, step: Step) -> None:
         if any(value is None or key not in self.data for key, value in step.changes.items()):
