@@ -38,11 +38,12 @@ def overlapping(
     sought: Interval,
     after: bytes,
     limit: Callable[[], int],
-) -> Iterator[tuple[list[tuple[bytes, bytes]], bytes]]:
+) -> Iterator[tuple[list[tuple[bytes, bytes]], bytes, int]]:
     """The pairs under ``prefix`` whose interval overlaps ``sought`` and is of one of ``classes``, page by page.
 
-    Each page comes with the key to go on ``after``, which is at first empty; it reads at most ``limit()`` pairs. A key
-    is the prefix, its class as one byte, its start as ``keys.time_key``, and what tells equal ones apart.
+    Each page comes with the key to go on ``after``, which is at first empty, and how many pairs were read for it: at
+    most ``limit()``. A key is the prefix, its class as one byte, its start as ``keys.time_key``, and what tells equal
+    ones apart.
     """
     from_ms, to_ms = sought
     ended, begun = time_key(from_ms), time_key(to_ms)
@@ -62,4 +63,4 @@ def overlapping(
             read = len(pairs)
             if pairs:
                 first = pairs[-1][0] + b"\0"
-                yield [pair for pair in pairs if pair[1][:TIME_KEY_BYTES] > ended], pairs[-1][0]
+                yield [pair for pair in pairs if pair[1][:TIME_KEY_BYTES] > ended], pairs[-1][0], read

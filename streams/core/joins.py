@@ -60,7 +60,7 @@ class VisitJoin(msgspec.Struct, frozen=True, array_like=True, tag="visits"):
         venue, clock = self.venue, turn.room.clock
         prefix = keys.venue_case_visits(venue)
         pages = overlapping(turn.state, prefix, self.classes, _span(self.nets), self.after, _limit(turn, self.nets))
-        stays = (([_decode_stay(value[TIME_KEY_BYTES:]) for _, value in pairs], after) for pairs, after in pages)
+        stays = (([_decode_stay(value[TIME_KEY_BYTES:]) for _, value in pairs], after, read) for pairs, after, read in pages)
 
         def exposure(net: Contact, other: CaseStay) -> Exposure | None:
             return exposure_of(venue, other, net, clock)
@@ -82,7 +82,7 @@ class CaseJoin(msgspec.Struct, frozen=True, array_like=True, tag="case visits"):
         venue, clock = self.venue, turn.room.clock
         prefix = keys.venue_visits(venue)
         pages = overlapping(turn.state, prefix, VISIT_CLASSES, _span(self.nets), self.after, _limit(turn, self.nets))
-        contacts = (([contact_of(key, value) for key, value in pairs], after) for pairs, after in pages)
+        contacts = (([contact_of(key, value) for key, value in pairs], after, read) for pairs, after, read in pages)
 
         def exposure(net: CaseStay, other: Contact) -> Exposure | None:
             return exposure_of(venue, net, other, clock)
@@ -110,19 +110,19 @@ def _limit(turn: Turn, nets: Sequence[object]) -> Callable[[], int]:
 def _meet(
     turn: Turn,
     nets: Sequence[VisitNet] | Sequence[CaseNet],
-    pages: Iterable[tuple[list[Other], bytes]],
+    pages: Iterable[tuple[list[Other], bytes, int]],
     exposure: Callable[..., Exposure | None],
 ) -> bytes | None:
     """Emits the difference between the join of the old versions and that of the new; after which key to go on, if any."""
     spans = [(_hull(net), net) for net in nets]
-    for others, after in pages:
+    for others, after, read in pages:
         for (first_ms, stop_ms), net in spans:
             for other in others:
                 if other.start_ms < stop_ms and other.end_ms > first_ms:
                     before = None if net.old is None else exposure(net.old, other)
                     now = None if net.new is None else exposure(net.new, other)
                     emit_change(turn.step, before, now, net.cause, net.timestamp_ms)
-        turn.look_at(len(nets) * max(1, len(others)))
+        turn.look_at(read + len(nets) * len(others))
         if turn.is_full:
             return after
     return None
