@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from streams.core import expiry, migrate, pending, person, portions, waiting
-from streams.core.keys import META, PENDING
+from streams.core import expiry, migrate, person, waiting
+from streams.core.keys import META
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import Step
 from streams.core.times import format_ms
@@ -51,8 +51,6 @@ class _Work:
     records: int
     done: Callable[[], None]
     meta: bytes
-    settles: bool
-    """Whether nothing is left to do of the records that led to it."""
 
 
 class Runner:
@@ -92,7 +90,6 @@ class Runner:
         self._waiting = 0
         self._newest_ms = 0
         self._sweep: tuple[int, bytes] | None = None
-        self._left_from: bytes | None = None
         self._slots = asyncio.Semaphore(STEPS_IN_FLIGHT_MAX)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._position_at = 0.0
@@ -137,9 +134,7 @@ class Runner:
             self._waiting = known["waiting"]
             self._newest_ms = known["newest"]
             self.expired_ms = known["expired"]
-        self._left_from = pending.first_left(self._store)
-        # What the last records led to is not done yet.
-        self.committed = {topic: max(0, offset - (self._left_from is not None)) for topic, offset in self.next.items()}
+        self.committed = dict(self.next)
         self.committed_step = self._step
         self._position = self._store.position
         if stand != migrate.current() and not self._migrate(stand, wanted):
@@ -199,10 +194,8 @@ class Runner:
     ) -> None:
         """Computes the next step and sends it on its way; waits where too many are under way already.
 
-        What the step leaves for portions is done as well, and what is left from before is done first. ``done`` is
-        called in the event loop once the step is committed, or the partition lost. To be called with ``lock`` held.
+        ``done`` is called in the event loop once the step is committed, or the partition lost.
         """
-        await self.carry_on()
         await self._slots.acquire()
         if self.idle_for_good:
             self._slots.release()
@@ -210,28 +203,6 @@ class Runner:
             return
         self.next[topic] = next_offset
         self._compute(topic, records, compute, done)
-        await self.carry_on()
-
-    async def carry_on(self) -> None:
-        """Does the work that is left in state, portion by portion (``core/pending.py``).
-
-        Returns early if the partition is given back meanwhile: its next owner goes on. To be called with ``lock`` held.
-        """
-        while self._left_from is not None:
-            await asyncio.sleep(0)  # between two portions others have their turn
-            await self._slots.acquire()
-            first = self._left_from
-            portion = None
-            if not self.idle_for_good:
-                portion = portions.take_portion(self.room, self._step + 1, first, self._store)
-            if portion is None:
-                self._slots.release()
-                if not self.idle_for_good:
-                    self._left_from = None
-                return
-            step, following = portion
-            self._compute(None, 0, lambda _number, _state: step, lambda: None)  # noqa: B023 - called at once
-            self._left_from = following if step.pending else None
 
     def _compute(
         self, topic: str | None, records: int, compute: Callable[[int, Store], Step], done: Callable[[], None]
@@ -239,8 +210,6 @@ class Runner:
         began = time.perf_counter()
         self._step += 1
         step = compute(self._step, self._store)
-        if step.pending:
-            self._left_from = PENDING
         self._waiting += step.waiting_more
         if topic is not None:
             self._newest_ms = max(self._newest_ms, step.timestamp_ms)
@@ -262,7 +231,7 @@ class Runner:
         meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
         step.changes[META] = meta
         self._store.apply(step.changes)
-        return _Work(step, topic, records, lambda: None, meta, settles=not step.pending)
+        return _Work(step, topic, records, lambda: None, meta)
 
     async def idle(self) -> None:
         """Returns once nothing is on its way."""
@@ -278,7 +247,6 @@ class Runner:
 
         To be called with ``lock`` held.
         """
-        await self.carry_on()
         positions = self._register.positions
         changed, sequence = self._register.changes_since(self._register_sequence)
         codes: Sequence[bytes | None] = (None,)
@@ -313,7 +281,6 @@ class Runner:
                     lambda number, state: person.take_waiting(self.room, number, ready, now_ms, state, directory),  # noqa: B023 - called at once
                     lambda: None,
                 )
-                await self.carry_on()
         await self.idle()
 
     # Retention.
@@ -350,7 +317,6 @@ class Runner:
         following: bytes | None = after
         while following is not None:
             async with self.lock:
-                await self.carry_on()
                 await self.idle()
                 if self.idle_for_good or not at_end():
                     return
@@ -396,9 +362,7 @@ class Runner:
         # If it gives up, the store is behind, and whoever opens it next restores the rest.
         keep_writing(lambda: self._store.written(position), self._directory, unless=lambda: self.closed)
         known = json.loads(work.meta)
-        if work.settles:
-            self.committed = known["next"]
-        self.committed_step = known["step"]
+        self.committed, self.committed_step = known["next"], known["step"]
         if work.topic is not None:
             self.reached_ms[work.topic] = work.step.timestamp_ms
         metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)
