@@ -90,7 +90,7 @@ def room_of(settings: Settings, partition: int, partitions: int) -> RoomPartitio
         topic_prefix=settings.topic_prefix,
         retention_ms=settings.retention_ms,
         clock=LocalClock(ZoneInfo(settings.report_timezone)),
-        rulesets=load_rulesets(settings.rulesets_dir),
+        rulesets=load_rulesets(settings.rulesets_dir, shipped=settings.rulesets_shipped),
     )
 
 

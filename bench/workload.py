@@ -158,7 +158,7 @@ def expected_of(venues: Iterable[Line], scans: Iterable[Line]) -> Expected:
     """What the lines come to: read one by one, each scan once, by (person_id, scan_id)."""
     register: dict[str, tuple[str, str, str, str]] = {}
     for line in venues:
-        event = json.loads(line.value)
+        event = json.loads(line.value or b"")
         register[event["venue_id"]] = (
             event["ward_code"],
             event["district_code"],
@@ -168,7 +168,7 @@ def expected_of(venues: Iterable[Line], scans: Iterable[Line]) -> Expected:
     venue_of: dict[Identity, str] = {}
     counts: dict[Cell, Counts] = {}
     for line in scans:
-        event = json.loads(line.value)
+        event = json.loads(line.value or b"")
         identity = event["person_id"], event["scan_id"]
         if identity in venue_of:
             continue

@@ -1,17 +1,20 @@
 """Input files of ``replay`` and the demo: one JSON object a line, blank lines skipped (SPEC §10).
 
 A line may state its record timestamp as ``_ts`` (epoch ms, not part of the event); else it is the event's
-own time, else that of the line before. A line that is no valid event is still a record, as it stands.
+own time, else that of the line before. A line that is no valid event is still a record, as it stands; of the
+register, whose topic takes no record without a key, under its line's number. There a line may stand for a null record.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from streams.core.times import parse_ms
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 TIMESTAMP_MS_MAX = (1 << 62) - 1
 """Further ahead than any clock, and still a number that every part of the pipeline can hold."""
@@ -19,27 +22,33 @@ TIMESTAMP_MS_MAX = (1 << 62) - 1
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What one input file holds: which topic its lines go to, and where a line says its key and time."""
+    """What one input file holds: which topic its lines go to, and where a line says its key and time.
+
+    ``compacted`` is whether the topic keeps the newest record of a key: it takes none without, and null ones.
+    """
 
     file_name: str
     topic: str
     key_field: str
     time_field: str
+    compacted: bool = False
 
 
-VENUES = FileKind("venues.jsonl", "venues", "venue_id", "registered_at")
+VENUES = FileKind("venues.jsonl", "venues", "venue_id", "registered_at", compacted=True)
 SCANS = FileKind("scans.jsonl", "scans", "person_id", "occurred_at")
 CASES = FileKind("cases.jsonl", "cases", "person_id", "reported_at")
 ERASURES = FileKind("erasures.jsonl", "erasures", "person_id", "requested_at")
-VENUES_LATE = FileKind("venues-late.jsonl", "venues", "venue_id", "registered_at")
+VENUES_LATE = FileKind("venues-late.jsonl", "venues", "venue_id", "registered_at", compacted=True)
 
 
 class Line(NamedTuple):
-    """One line as a record; ``key`` is None where the line names none."""
+    """One line as a record; ``key`` is None where the line names none, ``value`` where it stands for a null record."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     timestamp_ms: int
+    number: int = 0
+    """Which line of its file it is, counted from 1, blank ones too."""
 
 
 class _Said(msgspec.Struct):
@@ -48,6 +57,7 @@ class _Said(msgspec.Struct):
     key: Any = None
     time: Any = None
     ts: Any = msgspec.field(name="_ts", default=None)
+    null: Any = msgspec.field(name="_null", default=None)
 
 
 def _decoder(kind: FileKind) -> msgspec.json.Decoder[_Said]:
@@ -74,18 +84,21 @@ def read_lines(path: Path, kind: FileKind) -> Iterator[Line]:
     decode = _decoder(kind).decode
     before_ms = 0
     with path.open("rb") as file:
-        for raw in file:
-            value = raw.rstrip(b"\r\n")
+        for number, raw in enumerate(file, 1):
+            text = raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw
+            value = text.rstrip(b"\r\n")
             if not value.strip():
                 continue
+            without_key = b"line-%d" % number if kind.compacted else None
             try:
                 said = decode(value)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                yield Line(None, value, before_ms)
+                yield Line(without_key, value, before_ms, number)
                 continue
             before_ms = _timestamp_ms(said, before_ms)
             key = said.key.encode("utf-8", "surrogatepass") if isinstance(said.key, str) else None
-            yield Line(key, value, before_ms)
+            is_null = kind.compacted and key is not None and said.null is True
+            yield Line(without_key if key is None else key, None if is_null else value, before_ms, number)
 
 
 def _timestamp_ms(said: _Said, before_ms: int) -> int:

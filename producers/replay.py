@@ -1,7 +1,8 @@
 """``truyvet replay``: runs the whole pipeline, on a stack of its own, on a folder of input files (SPEC §10).
 
 The register first; then scans, cases and erasures at the same time, each in file order; ``venues-late`` once
-those are drained. When all is drained, every table is written to a file of final rows.
+those are drained. When all is drained, every table is written to a file of final rows. Rulesets in the folder
+``rulesets`` there are used instead of the shipped ones.
 """
 
 import argparse
@@ -17,10 +18,12 @@ from sinks.client import open_reader
 from sinks.export import export_tables
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.drain import Drain
+from truyvet.rulesets import files_of, load_rulesets
 from truyvet.stack import Stack
 from truyvet.terminal import Teller
 
 PROGRESS_SECONDS = 1.0
+_RULESETS = "rulesets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +57,7 @@ def replay_settings(args: argparse.Namespace) -> Settings:
     """The settings of a replay's own stack.
 
     Raises:
-        ConfigError: the folder or a number makes no sense.
+        ConfigError: the folder, a number, or one of the folder's own rulesets makes no sense.
     """
     if not args.directory.is_dir():
         raise ConfigError(f"DIR: {args.directory} is no folder")
@@ -63,7 +66,21 @@ def replay_settings(args: argparse.Namespace) -> Settings:
         raise ConfigError(f"DIR: {args.directory} holds none of {', '.join(kind.file_name for kind in kinds)}")
     if not 1 <= args.workers <= 64:  # noqa: PLR2004 - said in the message
         raise ConfigError(f"--workers: must be 1 to 64, not {args.workers}")
-    return load_settings(restating=True, partitions=args.partitions)
+    settings = load_settings(restating=True, partitions=args.partitions)
+    return settings.model_copy(update=own_rulesets(args.directory))
+
+
+def own_rulesets(directory: Path) -> dict[str, object]:
+    """The settings by which a folder's own rulesets are used instead of the shipped ones; none where it has none.
+
+    Raises:
+        RulesetError: one of them is wrong; names the file.
+    """
+    own = directory / _RULESETS
+    if not own.is_dir() or not files_of(own):
+        return {}
+    load_rulesets(own, shipped=False)
+    return {"rulesets_dir": str(own.absolute()), "rulesets_shipped": False}
 
 
 def replay(stack: Stack, directory: Path, tell: Callable[[str], None]) -> None:
@@ -94,4 +111,4 @@ def replay(stack: Stack, directory: Path, tell: Callable[[str], None]) -> None:
 
 def _send(feed: Feed, directory: Path, kind: FileKind, tell: Callable[[str], None]) -> int:
     lines = read_lines(directory / kind.file_name, kind)
-    return feed.send(kind.topic, lines, lambda count: tell(f"{count} lines of {kind.file_name}"))
+    return feed.send(kind.topic, lines, lambda count: tell(f"{count} lines of {kind.file_name}"), source=kind.file_name)

@@ -58,6 +58,8 @@ class Settings(BaseModel):
     """Days of event time that scans are kept and duplicates are found; older scans are rejected `too_old`."""
     rulesets_dir: str = ""
     """Folder of rulesets (docs/rulesets.md) beside those shipped, which one of the same name replaces; empty: none."""
+    rulesets_shipped: bool = True
+    """Whether the shipped rulesets are known beside those of `rulesets_dir`; `replay` of a folder with its own: not."""
     restating: bool = False
     """True in `replay` and the demo: CreateTime on every topic, and nothing expires."""
     rehearse_expiry: bool = False

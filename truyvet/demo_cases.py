@@ -64,8 +64,8 @@ def play(stack: Stack, drain: Drain, folder: Path, out: Console, language: Langu
     if not reports:
         return act
     withdrawals = [line for line in lines if _is_withdrawal(line)]
-    act.withdrawn = json.loads(withdrawals[-1].value)["case_id"]
-    files = load_files(stack.settings.rulesets_dir)
+    act.withdrawn = json.loads(withdrawals[-1].value or b"")["case_id"]
+    files = load_files(stack.settings.rulesets_dir, shipped=stack.settings.rulesets_shipped)
     rulesets = {name: file.ruleset() for name, file in files.items()}
     clock = LocalClock(ZoneInfo(stack.settings.report_timezone))
     feed = Feed(stack.settings)
@@ -85,7 +85,7 @@ def play(stack: Stack, drain: Drain, folder: Path, out: Console, language: Langu
 
 
 def _is_withdrawal(line: Line) -> bool:
-    return bool(json.loads(line.value)["status"] == "withdrawn")
+    return bool(json.loads(line.value or b"")["status"] == "withdrawn")
 
 
 def _send(feed: Feed, drain: Drain, lines: Sequence[Line]) -> float:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the explanations."""
     settings = load_settings()
     clock = LocalClock(ZoneInfo(settings.report_timezone))
-    rules = load_files(settings.rulesets_dir)
+    rules = load_files(settings.rulesets_dir, shipped=settings.rulesets_shipped)
     try:
         with open_reader(settings) as reader:
             told, count = _explained(Explainer(reader, rules, clock), args)

@@ -1,7 +1,7 @@
 """``truyvet rejects``: lists dead letters, counts them by reason, sends them again.
 
-Sending again (``--redrive``) puts the payload on its topic under its first key. The header ``first-ts`` keeps the
-time the record first had, and ``origin`` names the row, which the workers set ``resolved`` when they accept it.
+Sending again (``--redrive``) puts the payload on the topic ``returns``, whose headers name the row: the workers set it
+``resolved`` when they accept the event, or refuse it again as the same row with one attempt more.
 """
 
 # ruff: noqa: S608 - what stands in these queries comes from closed lists, and from numbers
@@ -16,14 +16,15 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from infra.topics import TOPICS
 from sinks.backends import QueryFailedError, Reader, StorageError
 from sinks.client import open_reader
 from sinks.export import shown_rows
 from sinks.paging import literal, pages
 from sinks.tables import TABLES
-from streams.core.intake import HEADER_FIRST_TS, HEADER_ORIGIN
+from streams.core.partition import partition_of
 from streams.core.reasons import REASONS
+from streams.core.rejected import Origin
+from streams.core.returned import RETURNED_TOPICS, RETURNS, Provenance, headers_of
 from truyvet.config import Settings, load_settings
 from truyvet.query import print_rows
 
@@ -35,9 +36,12 @@ _QUEUE_FULL_WAIT_SECONDS: Final = 0.05
 
 _SPEC: Final = TABLES["rejects"]
 _LISTED: Final = ("record_at", "topic", "partition", "offset", "status", "reason", "detail")
-_REDRIVEN: Final = ("topic", "partition", "offset", "record_at", "key", "reason", "detail", "payload")
+_REDRIVEN: Final = (
+    *("topic", "epoch", "partition", "offset", "record_at", "key", "reason", "detail", "payload", "attempts"),
+)
 # A worker that had to cut a payload says so in the detail; half an event is not worth sending.
 _CUT: Final = "payload cut from"
+_KEY_CUT: Final = "key cut from"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--count", action="store_true", help="count by reason and status instead of listing")
-    what.add_argument("--redrive", action="store_true", help="send the open ones to their topics again")
+    what.add_argument("--redrive", action="store_true", help="send the open ones through the pipeline again")
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line; a listing then holds key and payload"
     )
@@ -91,13 +95,13 @@ class Redriven:
 
 
 def redrive(settings: Settings, reader: Reader, reason: str | None = None, limit: int | None = None) -> Redriven:
-    """Sends open dead letters to their topics again and waits until the broker has them.
+    """Sends open dead letters through the pipeline again and waits until the broker has them.
 
     Raises:
         RedriveError: the broker did not take all of them.
         StorageError: the database does not answer.
     """
-    inputs = {settings.topic(topic.name) for topic in TOPICS if topic.direction == "in"}
+    inputs = {settings.topic(topic) for topic in RETURNED_TOPICS}
     sender = _Sender(settings)
     sent = without_payload = other_topics = 0
     for row in _rows(reader, _REDRIVEN, _where(reason, OPEN), limit):
@@ -116,6 +120,8 @@ class _Sender:
     """An idempotent producer that does not lose a word."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._returns = settings.topic(RETURNS)
         self._failure: KafkaError | None = None
         self._producer = Producer(
             settings.librdkafka()
@@ -131,15 +137,19 @@ class _Sender:
 
     def send(self, row: Mapping[str, Any]) -> None:
         """Hands over one row's record; waits where the queue is full."""
-        origin = {name: row[name] for name in ("topic", "partition", "offset", "record_at", "reason")}
-        headers: list[tuple[str, str | bytes | None]] = [
-            (HEADER_FIRST_TS, str(row["record_at"]).encode()),
-            (HEADER_ORIGIN, json.dumps(origin, separators=(",", ":")).encode()),
-        ]
+        topic = row["topic"].removeprefix(self._settings.topic_prefix)
+        origin = Origin(topic, row["epoch"], row["partition"], row["offset"])
+        came = Provenance(origin, row["record_at"], attempt=row["attempts"] + 1, reason=row["reason"])
+        key = None if row["key"] is None or _KEY_CUT in row["detail"] else row["key"].encode()
+        # By its key, or where it first lay: there its row is known.
+        partition = row["partition"] if key is None else partition_of(key, self._settings.partitions)
+        headers: list[tuple[str, str | bytes | None]] = [*headers_of(came)]
         payload = base64.b64decode(row["payload"], validate=True)
         while True:
             try:
-                self._producer.produce(row["topic"], payload, row["key"], headers=headers, on_delivery=self._delivered)
+                self._producer.produce(
+                    self._returns, payload, key, partition, headers=headers, on_delivery=self._delivered
+                )
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_WAIT_SECONDS)
             except KafkaException as error:

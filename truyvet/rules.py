@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(*, as_json: bool) -> int:
-    files = load_files(load_settings().rulesets_dir)
+    settings = load_settings()
+    files = load_files(settings.rulesets_dir, shipped=settings.rulesets_shipped)
     if as_json:
         whole = [files[name].model_dump(mode="json") for name in sorted(files)]
         print(json.dumps({"rulesets": whole}, ensure_ascii=False, indent=1))
@@ -86,7 +87,9 @@ def _check(paths: Sequence[Path]) -> int:
     """Says of each file whether it is good; 1 if one is not."""
     good = 0
     wrong: list[str] = []
-    for path in _toml_files(paths) if paths else known_paths(load_settings().rulesets_dir):
+    settings = load_settings()
+    known = known_paths(settings.rulesets_dir, shipped=settings.rulesets_shipped)
+    for path in _toml_files(paths) if paths else known:
         try:
             print(f"{path}: good, version {read_file(path).version}")
             good += 1
@@ -109,7 +112,7 @@ def _try(args: argparse.Namespace) -> int:
     if args.ruleset.endswith(SUFFIX) or "/" in args.ruleset:
         rule = read_file(Path(args.ruleset)).ruleset()
     else:
-        known = load_rulesets(settings.rulesets_dir)
+        known = load_rulesets(settings.rulesets_dir, shipped=settings.rulesets_shipped)
         if args.ruleset not in known:
             names = ", ".join(sorted(known))
             print(f"truyvet rules: --ruleset: must be a {SUFFIX} file or one of {names}", file=sys.stderr)

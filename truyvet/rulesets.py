@@ -35,23 +35,24 @@ class RulesetError(ConfigError):
         super().__init__("; ".join(sentences))
 
 
-def load_rulesets(directory: str | Path | None = None) -> Mapping[str, Ruleset]:
+def load_rulesets(directory: str | Path | None = None, *, shipped: bool = True) -> Mapping[str, Ruleset]:
     """Every ruleset by name, as the rooms know them; arguments and errors as for ``load_files``."""
-    return {name: file.ruleset() for name, file in load_files(directory).items()}
+    return {name: file.ruleset() for name, file in load_files(directory, shipped=shipped).items()}
 
 
-def load_files(directory: str | Path | None = None) -> dict[str, RulesetFile]:
+def load_files(directory: str | Path | None = None, *, shipped: bool = True) -> dict[str, RulesetFile]:
     """Every ruleset's file by name: the shipped ones, and those of the directory, which replace them.
 
     Args:
         directory: The setting ``rulesets_dir``; empty or None: only the shipped ones.
+        shipped: The setting ``rulesets_shipped``: whether those are known at all.
 
     Raises:
         RulesetError: something is wrong; all of it, not only the first.
     """
     files: dict[str, RulesetFile] = {}
     wrong: list[str] = []
-    for path in known_paths(directory):
+    for path in known_paths(directory, shipped=shipped):
         try:
             files[path.stem] = read_file(path)
         except RulesetError as error:
@@ -61,10 +62,10 @@ def load_files(directory: str | Path | None = None) -> dict[str, RulesetFile]:
     return files
 
 
-def known_paths(directory: str | Path | None) -> list[Path]:
-    """The shipped files, then those of the setting ``rulesets_dir``; errors as for ``files_of``."""
+def known_paths(directory: str | Path | None, *, shipped: bool = True) -> list[Path]:
+    """The shipped files, if they are wanted, then those of the setting ``rulesets_dir``; errors as for ``files_of``."""
     try:
-        return files_of(SHIPPED_DIR) + (files_of(Path(directory)) if directory else [])
+        return (files_of(SHIPPED_DIR) if shipped else []) + (files_of(Path(directory)) if directory else [])
     except RulesetError as error:
         raise RulesetError([f"TRUYVET_RULESETS_DIR: {error}"]) from None
 

@@ -21,13 +21,15 @@ from streams.core.timeline import Timeline
 CASES = "cases"
 
 
-def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
-    """One step over a batch of the ``cases`` topic."""
+def take_cases(
+    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, *, epoch: int = 0
+) -> Step:
+    """One step over a batch of the ``cases`` topic, or of reports that came back; ``epoch`` is the input's."""
     step = Step(number, newest_ms(records))
     decoded = [decode_case(record.value) for record in records]
     before: dict[tuple[str, str], Report | None] = {}
     counting: dict[tuple[str, str], tuple[Report, intake.Timed[CaseIn]]] = {}
-    desk = intake.Desk(step, room, CASES, state)
+    desk = intake.Desk(step, room, CASES, state, epoch)
     for timed in desk.admit(records, decoded):
         event = timed.event
         judged = _judge(room, timed, state)
@@ -40,6 +42,7 @@ def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], st
         if identity not in before:
             packed = state.get(keys.case_report(bytes.fromhex(event.person_id), event.case_id.encode()))
             before[identity] = unpack(packed) if packed else None
+        desk.settle(timed.record, event)
         known = counting[identity][0] if identity in counting else before[identity]
         if known is not None and known.order >= judged.order:
             step.count("duplicate" if known.order == judged.order else "superseded")
@@ -79,10 +82,19 @@ def _store(
     pending.begin(room, step, state, changes)
 
 
+def cases_expired_ms(room: RoomPartition, state: StateReader) -> int:
+    """Up to when (epoch ms) a partition has let go of case reports: an event sent again long after may be older."""
+    packed = state.get(keys.EXPIRED)
+    scans_ms = keys.expired_of(packed)
+    return scans_ms if packed is None else scans_ms + room.retention_ms - CASE_AGE_MS_MAX
+
+
 def _judge(room: RoomPartition, timed: intake.Timed[CaseIn], state: StateReader) -> Report | tuple[str, str]:
     """The report as it would count, or (reason, detail) of one that cannot, in SPEC's order."""
     event = timed.event
     fault = intake.time_fault(event.reported_ms, timed.now_ms, CASE_AGE_MS_MAX)
+    if not fault[0] and event.reported_ms < cases_expired_ms(room, state):
+        fault = reasons.TOO_OLD, "what was held of its day has expired"
     if fault[0]:
         return fault
     if intake.is_erased(state, event.person_id, event.reported_ms):

@@ -55,6 +55,8 @@ _RUN_SCANS: Final = 256
 """Read as one list: enough to share the cost, few enough that a bad one makes little work."""
 _RUN_VENUES: Final = DEPTH_MAX - 1
 """Fewer, as each may hold a list of codes, and a run no more lists than a single value."""
+_PLAIN_BYTES_MAX: Final = 16_384
+"""A longer value holds more than an event's own fields: it is not worth two readings."""
 _BRACE: Final = ord("{")
 _ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _PERSON_BYTES: Final = b"0123456789abcdef"
@@ -122,7 +124,7 @@ def decode_erasure(value: bytes | None) -> ErasureIn | BadEvent:
 
 def _plain(value: bytes) -> bool:
     """Whether a typed decoder's yes can be trusted: it does not look into fields that it skips."""
-    if len(value) > VALUE_BYTES_MAX or value.count(b"[") + value.count(b"{") > DEPTH_MAX:
+    if len(value) > _PLAIN_BYTES_MAX or value.count(b"[") + value.count(b"{") > DEPTH_MAX:
         return False
     return value.isascii() or _is_utf8(value)
 

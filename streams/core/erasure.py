@@ -9,101 +9,92 @@ all others, with a copy of the request under the header ``echo``.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, Self, TypeVar
+from typing import Final, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from streams.core import intake, keys, pending, rejected, wire
+from streams.core import intake, keys, pending, rejected, waiting, wire
 from streams.core.case_changes import tell_case
 from streams.core.case_visits import Sender
 from streams.core.decode import decode_erasure
 from streams.core.held_scans import Place
-from streams.core.inbound import BadEvent, ErasureIn
-from streams.core.partition import partition_of
+from streams.core.inbound import ErasureIn
 from streams.core.pending import Turn
 from streams.core.records import newest_ms
 from streams.core.rejected import RejectEntry
 from streams.core.reports import case_id_of, reports
+from streams.core.returned import send_back
 from streams.core.room import RoomPartition
-from streams.core.step import HeadedMessage, InRecord, StateReader, Step, header
+from streams.core.step import InRecord, StateReader, Step
 from streams.core.timeline import Timeline
 from streams.core.visit_changes import VisitChanges
 
 ERASURES: Final = "erasures"
-HEADER_ECHO: Final = "echo"
 _RECORDS_PER_SCAN: Final = 3
 """Which a step has of a scan that goes, about: two in topics, one in state."""
 
 
-def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
-    """One step over a batch of the ``erasures`` topic."""
+def take_erasures(
+    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, *, epoch: int = 0
+) -> Step:
+    """One step over a batch of the ``erasures`` topic, or of erasures that came back; ``epoch`` is the input's."""
     step = Step(number, newest_ms(records))
-    desk = intake.Desk(step, room, ERASURES, state)
-    echoes = [_echo(room, record) for record in records]
-    own = [record for record, echo in zip(records, echoes, strict=True) if echo is None]
-    requests: dict[str, tuple[ErasureIn, int, bool]] = {}
-    for timed in desk.admit(own, [decode_erasure(record.value) for record in own]):
-        event = timed.event
+    desk = intake.Desk(step, room, ERASURES, state, epoch)
+    requests: dict[str, _Request] = {}
+    for timed, home in desk.whole(records, [decode_erasure(record.value) for record in records]):
+        event, came = timed.event, timed.came
         reason, detail = intake.time_fault(event.requested_ms, timed.now_ms, None)
         if reason:
             step.count("rejected")
             desk.reject(timed.record, reason=reason, detail=detail, event=event)
             continue
-        if _count(step, requests, event, timed.now_ms, state, own=True):
-            _tell_others(step, room, timed.record)
-    for record, echo in zip(records, echoes, strict=True):
-        if echo is not None:
-            _count(step, requests, echo, intake.now_of(record), state, own=False)
+        own = home == room.partition
+        later = _note(requests, event, timed.now_ms, state, own=own)
+        if not own and not came.echo:
+            # One on a wrong partition is carried out there too: an older release told erasures to others so.
+            desk.forward(timed.record, event, home)
+            continue
+        step.count("accepted" if later else "superseded")
+        desk.settle(timed.record, event)
+        if later and own:
+            _tell_others(step, room, timed)
     works: list[Forget] = []
-    for person_id, (event, now_ms, is_own) in requests.items():
+    for person_id, request in requests.items():
         person = bytes.fromhex(person_id)
         for entry in desk.noted[person]:  # by this very step: what state holds is the work's
-            if entry.event_ms <= event.requested_ms:
-                _bare(step, room, person, entry, now_ms)
-        works.append(Forget(person_id, event.requested_ms, now_ms, "cases" if is_own else "rejects"))
+            if entry.event_ms <= request.until_ms:
+                _bare(step, room, person, entry, request.now_ms)
+        works.append(Forget(person_id, request.until_ms, request.now_ms, "cases" if request.own else "rejects"))
     pending.begin(room, step, state, works)
     if sum(step.counts.values()) != len(records):
         raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
     return step
 
 
-def _echo(room: RoomPartition, record: InRecord) -> ErasureIn | None:
-    """The request that the person's own partition passes on; None for one that comes from outside."""
-    if not record.headers or header(record.headers, HEADER_ECHO) is None:
-        return None
-    event = decode_erasure(record.value)
-    if isinstance(event, BadEvent) or partition_of(event.person_id.encode(), room.partitions) == room.partition:
-        return None
-    return event
+class _Request(NamedTuple):
+    """What a person asked to forget: all up to ``until_ms``, asked at ``now_ms``; whether this is the own partition."""
+
+    until_ms: int
+    now_ms: int
+    own: bool
 
 
-def _count(
-    step: Step,
-    requests: dict[str, tuple[ErasureIn, int, bool]],
-    event: ErasureIn,
-    now_ms: int,
-    state: StateReader,
-    *,
-    own: bool,
-) -> bool:
+def _note(requests: dict[str, _Request], event: ErasureIn, now_ms: int, state: StateReader, *, own: bool) -> bool:
     """Notes a request, if none as late as it is known; whether it did."""
     known = requests.get(event.person_id)
-    later = known is not None and known[0].requested_ms >= event.requested_ms
-    if later or intake.is_erased(state, event.person_id, event.requested_ms):
-        step.count("superseded")
+    if known is not None and known.until_ms >= event.requested_ms:
         return False
-    step.count("accepted")
-    requests[event.person_id] = (event, now_ms, own)
+    if intake.is_erased(state, event.person_id, event.requested_ms):
+        return False
+    requests[event.person_id] = _Request(event.requested_ms, now_ms, own)
     return True
 
 
-def _tell_others(step: Step, room: RoomPartition, record: InRecord) -> None:
-    timestamp_ms = max(record.timestamp, 1)
+def _tell_others(step: Step, room: RoomPartition, timed: intake.Timed[ErasureIn]) -> None:
     for partition in range(room.partitions):
         if partition != room.partition:
-            message = HeadedMessage(ERASURES, partition, record.key, record.value, timestamp_ms, [(HEADER_ECHO, b"1")])
-            step.headed.append(message)
+            send_back(step, timed.record, timed.came._replace(echo=True, hops=0, attempt=0, reason=""), partition)
 
 
 class Forget(msgspec.Struct, frozen=True, array_like=True, tag="forget"):
@@ -178,8 +169,7 @@ def _erase_scans(forget: F, turn: Turn, timeline: Timeline) -> F:
     erased = timeline.erase(forget.until_ms, turn.room.clock, scans_max, forget.floor_ms)
     for scan in erased.gone:
         if scan.waiting:
-            step.changes[keys.waiting_scan(scan.code, person, scan.scan_id)] = None
-            step.waiting_more -= 1
+            waiting.drop(step, turn.state, scan.code, person, scan.scan_id)
         else:
             value = wire.erased_scan(scan.scan_id, key, scan.occurred_ms, step.number)
             step.emit("enriched", key, value, now_ms, turn.room.partition)
@@ -211,8 +201,12 @@ def _erase_rejects(forget: F, turn: Turn) -> F | None:
 
 
 def _bare(step: Step, room: RoomPartition, person: bytes, entry: RejectEntry, now_ms: int) -> None:
+    """Writes a row that is remembered under a person again, without key and payload, and forgets it."""
     status = "resolved" if entry.status == "waiting" else entry.status
-    where = (room.topic_prefix + entry.topic, room.partition, entry.offset, entry.record_ms)
-    row = wire.reject(*where, None, None, reason=entry.reason, detail=entry.detail, status=status, erased=True)
+    origin = entry.origin._replace(topic=room.topic_prefix + entry.topic)
+    row = wire.reject(
+        *(origin, entry.record_ms, None, None),
+        reason=entry.reason, detail=entry.detail, status=status, attempts=entry.attempts, bare=True,
+    )  # fmt: skip
     step.emit("rejects", None, row, now_ms, room.partition)
     step.changes[entry.key(person)] = None

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from streams.core import keys, proximity, rejected
+from streams.core import keys, proximity, rejected, waiting
 from streams.core.exposures import contact_of
 from streams.core.held_scans import may_hold_older
 from streams.core.reports import report_times
@@ -158,8 +158,7 @@ class _Sweep:
         gone, in_part = timeline.expire(self.cut.scans_ms, self._clock, PAGE_KEYS)
         for scan in gone:
             if scan.waiting:
-                self.step.changes[keys.waiting_scan(scan.code, person, scan.scan_id)] = None
-                self.step.waiting_more -= 1
+                waiting.drop(self.step, self._state, scan.code, person, scan.scan_id)
         if timeline.erased_ms is not None and timeline.erased_ms < self.cut.cases_ms:
             timeline.drop_mark()
         if timeline.has_cases and not in_part:

@@ -2,7 +2,7 @@
 """The common case of the person room, compiled: plain scans that come after all that their person's timeline holds.
 
 ``person.py`` says what happens to a scan; this does the same for persons of whom a batch holds nothing unusual. Their
-records are without headers, on their own partition, under their own key, not too old and not ahead; each scan names a
+records came by ``scans`` itself, on their own partition, under their own key, not too old and not ahead; each scan names a
 registered venue, and is a copy or comes last in a short timeline. Whoever is not such a person is left, with all of
 his records, to the plain form (``held_scans.py``, ``timeline.py``, ``visits.py``, ``wire.py``), which knows every case.
 ``tests/core/test_in_order.py`` holds the two together.
@@ -24,7 +24,7 @@ from streams.core.packed import DIRECTIONS, SOURCES
 from streams.core.raw cimport MINUTE_MS, fresh_levels, hex_value, murmur2, parse_time, put, put_hex, put_number, put_time
 from streams.core.records cimport Entry as Fetched
 from streams.core.records cimport Records
-from streams.core.room import FUTURE_MS_MAX
+from streams.core.room import FUTURE_MS_MAX, TIMESTAMP_MS_MAX
 from streams.core.tally cimport Places, Tally
 
 cdef enum:
@@ -50,9 +50,11 @@ cdef enum:
     ENTRY_BYTES_MAX = FIXED_BYTES + 3 * ID_BYTES_MAX + 2
     LOCAL_DAY_HOURS_MAX = 26
     FLOATS_KEPT_MAX = 65_536
+    PROBES_MAX = 64
 
 cdef int64_t NEVER_MS = -(<int64_t> 1 << 62)
 cdef int64_t FUTURE_MS = FUTURE_MS_MAX
+cdef int64_t TIMESTAMP_MS = TIMESTAMP_MS_MAX
 cdef int64_t max_ms[CATEGORIES_MAX]
 cdef tuple CATEGORY_NAMES = CATEGORY_BYTES
 cdef tuple DIRECTION_NAMES = tuple([name.encode() for name in DIRECTIONS])
@@ -587,6 +589,7 @@ cdef class InOrder:
     cdef Py_ssize_t blob_bytes_max
     cdef Records records
     cdef list persons
+    cdef dict crowded  # persons to their numbers, who found no place
     cdef int32_t* places
     cdef uint32_t places_mask
     cdef object room
@@ -635,17 +638,17 @@ cdef class InOrder:
         cdef Py_ssize_t index
         cdef int32_t* place
         cdef int32_t person
+        cdef bytes name
         cdef Fetched* record
         cdef uint32_t hashed
         self.room, self.count, self.counts_only, self.records = room, 0, room.counts_only, records
         self.blob_bytes_max = min(BLOB_BYTES, held_scans.CHUNK_BYTES_MAX)
-        self.persons, self.unread = [], []
+        self.persons, self.crowded, self.unread = [], {}, []
         for index in range(records.count):
             record = records.entries + index
             scan = self.scans + self.count
             if (
-                record.header_count
-                or record.key_bytes != PERSON_BYTES
+                record.key_bytes != PERSON_BYTES
                 or record.value_bytes < 0
                 or not _read(scan, record.value, record.value_bytes)
                 or memcmp(scan.person, record.key, PERSON_BYTES) != 0
@@ -656,18 +659,22 @@ cdef class InOrder:
             if (hashed & 0x7FFFFFFF) % partitions != partition:
                 self.unread.append(index)
                 continue
-            scan.now_ms = max(record.timestamp, <int64_t> 0)
+            scan.now_ms = min(max(record.timestamp, <int64_t> 0), TIMESTAMP_MS)
             scan.record, scan.next = <int32_t> index, -1
             number = <int32_t> self.count
             self.count += 1
             place = self._place(scan.person, hashed)
-            if place[0] == 0:
+            person = place[0] - 1 if place is not NULL else self._crowded(scan.person)
+            if person < 0:
                 person = <int32_t> len(self.persons)
-                place[0] = person + 1
-                self.persons.append(scan.person[:PERSON_BYTES])
+                name = scan.person[:PERSON_BYTES]
+                if place is not NULL:
+                    place[0] = person + 1
+                else:
+                    self.crowded[name] = person
+                self.persons.append(name)
                 self.first[person] = number
             else:
-                person = place[0] - 1
                 self.scans[self.last[person]].next = number
             self.last[person] = number
             if (
@@ -677,24 +684,37 @@ cdef class InOrder:
                 self.left[person] = 1
 
     cdef int32_t* _place(self, const char* person, uint32_t hashed) noexcept:
-        """Where the number of a person stands, plus one; 0 where he is to be put."""
+        """Where the number of a person stands, plus one; 0 where he is to be put; NULL if he is among the crowded."""
         # A partition's persons agree in the lowest bits of what chose it.
         cdef uint32_t at = (hashed * <uint32_t> 0x9E3779B1) >> 8 & self.places_mask
+        cdef int probes_left = PROBES_MAX
         while self.places[at] and memcmp(
             self.scans[self.first[self.places[at] - 1]].person, person, PERSON_BYTES
         ) != 0:
+            probes_left -= 1
+            if probes_left == 0:
+                return NULL
             at = at + 1 & self.places_mask
         return self.places + at
+
+    cdef int32_t _crowded(self, const char* person) except? -1:
+        """The number of a person who found no place; -1 if he has none yet.
+
+        Ids can be made up so that all of them belong into one place; nobody can foresee the hashes of a dictionary.
+        """
+        return self.crowded.get(person[:PERSON_BYTES], -1)
 
     def leave(self, persons):
         """Leaves these persons (32 hex as bytes) with all of their scans: others of their records are not plain."""
         cdef int32_t number
+        cdef int32_t* place
         cdef bytes key
         for key in persons:
             if PyBytes_GET_SIZE(key) == PERSON_BYTES:
-                number = self._place(PyBytes_AS_STRING(key), murmur2(PyBytes_AS_STRING(key), PERSON_BYTES))[0]
-                if number:
-                    self.left[number - 1] = 1
+                place = self._place(PyBytes_AS_STRING(key), murmur2(PyBytes_AS_STRING(key), PERSON_BYTES))
+                number = place[0] - 1 if place is not NULL else self._crowded(PyBytes_AS_STRING(key))
+                if number >= 0:
+                    self.left[number] = 1
 
     def take(self, step, state, venues, Tally tally):
         """Does with the scans what the room does with a scan; (accepted, copies, indices of the records it left)."""

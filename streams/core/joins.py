@@ -60,7 +60,9 @@ class VisitJoin(msgspec.Struct, frozen=True, array_like=True, tag="visits"):
         venue, clock = self.venue, turn.room.clock
         prefix = keys.venue_case_visits(venue)
         pages = overlapping(turn.state, prefix, self.classes, _span(self.nets), self.after, _limit(turn, self.nets))
-        stays = (([_decode_stay(value[TIME_KEY_BYTES:]) for _, value in pairs], after, read) for pairs, after, read in pages)
+        stays = (
+            ([_decode_stay(value[TIME_KEY_BYTES:]) for _, value in pairs], after, read) for pairs, after, read in pages
+        )
 
         def exposure(net: Contact, other: CaseStay) -> Exposure | None:
             return exposure_of(venue, other, net, clock)

@@ -1,8 +1,9 @@
 """The slow and complete reading of one value: which event it is, or why it is none, in words.
 
 ``streams.core.decode`` comes here with whatever its typed decoders do not take. JSON is read in two goes:
-msgspec checks the syntax (it knows no NaN and no lone surrogate, and does not mind how large a number is),
-then the standard library gives the values, the last of a repeated key.
+msgspec checks the syntax (it knows no NaN and no lone surrogate, and does not mind how large a number is) and finds
+the event's own fields, the last of a repeated key; then the standard library gives their values. Whatever else an
+object holds is never made: of 64 KiB, the most a value may have, that alone would be 30,000 objects.
 """
 
 import json
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, get_args
 
 import msgspec
+import numpy as np
 
 from streams.core.categories import CATEGORIES
 from streams.core.inbound import (
@@ -39,7 +41,11 @@ ID_TEXT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PERSON_TEXT: Final = re.compile(r"[0-9a-f]{32}")
 
 _SYNTAX: Final = msgspec.json.Decoder(msgspec.Raw)
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]+|\\.)*+"', re.DOTALL)
+_ANYTHING: Final = msgspec.json.Decoder()
+_BRACKETS: Final = b"[{]}"
+_DEEPER: Final = bytes.maketrans(_BRACKETS, b"\x01\x01\xff\xff")
+"""A bracket to what it adds to the depth, as a signed byte."""
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in _BRACKETS)
 _DIGITS_MAX: Final = 4_300
 """Python refuses to read longer integers; here they are as good as infinite."""
 
@@ -58,7 +64,7 @@ class _BadEventError(Exception):
 def judge_scan(value: bytes | None) -> ScanIn | BadEvent:
     """A scan, or why it is none."""
     try:
-        return ScanIn(**_fields(_object(value), _SCAN))
+        return ScanIn(**_fields(value, _SCAN))
     except _BadEventError as error:
         return error.verdict
 
@@ -66,7 +72,7 @@ def judge_scan(value: bytes | None) -> ScanIn | BadEvent:
 def judge_venue(value: bytes | None, areas: AreaList) -> VenueIn | BadEvent:
     """A venue, or why it is none."""
     try:
-        venue = VenueIn(**_fields(_object(value), _VENUE))
+        venue = VenueIn(**_fields(value, _VENUE))
     except _BadEventError as error:
         return error.verdict
     detail = venue_contradiction(venue, areas)
@@ -76,8 +82,7 @@ def judge_venue(value: bytes | None, areas: AreaList) -> VenueIn | BadEvent:
 def judge_case(value: bytes | None) -> CaseIn | BadEvent:
     """A case report, or why it is none."""
     try:
-        found = _object(value)
-        return CaseIn(**_fields(found, _CASE), canonical=_canonical(found))
+        return CaseIn(**_fields(value, _CASE), canonical=_canonical(value or b""))
     except _BadEventError as error:
         return error.verdict
 
@@ -85,7 +90,7 @@ def judge_case(value: bytes | None) -> CaseIn | BadEvent:
 def judge_erasure(value: bytes | None) -> ErasureIn | BadEvent:
     """An erasure, or why it is none."""
     try:
-        return ErasureIn(**_fields(_object(value), _ERASURE))
+        return ErasureIn(**_fields(value, _ERASURE))
     except _BadEventError as error:
         return error.verdict
 
@@ -102,7 +107,17 @@ def venue_contradiction(venue: VenueIn, areas: AreaList) -> str | None:
     return None
 
 
-def _object(value: bytes | None) -> dict[str, Any]:
+class _Form:
+    """The fields of an event: which they are, how each is checked, and what the core calls it."""
+
+    def __init__(self, name: str, checks: Mapping[str, tuple[str, Check]]) -> None:
+        self.checks: Final = checks
+        fields = [(field, msgspec.Raw, msgspec.Raw()) for field in checks]
+        self.decode: Final = msgspec.json.Decoder(msgspec.defstruct(name, fields, gc=False)).decode
+
+
+def _fields(value: bytes | None, form: _Form) -> dict[str, Any]:
+    """The event's fields by the core's names; a field that is absent is looked at as null."""
     if value is None:
         raise _BadEventError(MALFORMED_JSON, "the record has no value")
     if len(value) > VALUE_BYTES_MAX:
@@ -110,52 +125,73 @@ def _object(value: bytes | None) -> dict[str, Any]:
     if _too_deep(value):
         raise _BadEventError(MALFORMED_JSON, f"nested deeper than {DEPTH_MAX}")
     try:
-        text = value.decode("utf-8")
-        _SYNTAX.decode(value)
-        found = json.loads(text, parse_int=_integer)
+        value.decode("utf-8")
+        found = _read(value, form)
     except UnicodeDecodeError:
         raise _BadEventError(MALFORMED_JSON, "is no UTF-8") from None
-    except (msgspec.DecodeError, ValueError):
+    except msgspec.DecodeError:
         raise _BadEventError(MALFORMED_JSON, "is no JSON") from None
-    if type(found) is not dict:
+    if found is None:
         raise _BadEventError(SCHEMA_VIOLATION, "must be a JSON object")
-    return found
+    fields = {}
+    for name, (kept_as, check) in form.checks.items():
+        raw: msgspec.Raw = getattr(found, name)
+        try:
+            fields[kept_as] = check(_value(raw))
+        except ValueError as error:
+            rule = str(error) if raw else "is missing"
+            raise _BadEventError(SCHEMA_VIOLATION, f"{name}: {rule}") from None
+    return fields
+
+
+def _read(value: bytes, form: _Form) -> msgspec.Struct | None:
+    """The raw fields of an object; None of another JSON value, where msgspec stops before it has read all of it."""
+    try:
+        return form.decode(value)
+    except msgspec.ValidationError:
+        _SYNTAX.decode(value)
+        return None
 
 
 def _too_deep(value: bytes) -> bool:
     """Whether more arrays and objects are open at once than allowed; of broken JSON the answer is of no matter."""
     if value.count(b"[") + value.count(b"{") <= DEPTH_MAX:
         return False
-    depth = 0
-    for byte in _STRINGS.sub(b"", value):
-        if byte in b"[{":
-            depth += 1
-            if depth > DEPTH_MAX:
-                return True
-        elif byte in b"]}":
-            depth -= 1
-    return False
+    # Without escaped backslashes, and then without escaped quotation marks, those that are left begin or end a text.
+    outside = value.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
+    steps = np.frombuffer(b"".join(outside).translate(_DEEPER, _NO_BRACKETS), np.int8)
+    return bool(steps.size and steps.cumsum(dtype=np.int32).max() > DEPTH_MAX)
+
+
+def _value(raw: msgspec.Raw) -> object:
+    """What a field holds, None where it is absent; of what only a list of codes may be, all else is not made."""
+    if not raw:
+        return None
+    text = str(raw, "utf-8")
+    if text[0] == "[":
+        return _ANYTHING.decode(raw)
+    return {} if text[0] == "{" else json.loads(text, parse_int=_integer)
 
 
 def _integer(text: str) -> int | float:
     return int(text) if len(text) <= _DIGITS_MAX else float(text)
 
 
-def _canonical(found: dict[str, Any]) -> bytes:
-    kept = {key: value for key, value in found.items() if key != "_ts"}
-    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+class _Integers(dict[str, int | float]):
+    """Texts to their numbers: numbers repeat, and to call Python for each of 30,000 takes longer than to read them."""
+
+    def __missing__(self, text: str) -> int | float:
+        self[text] = number = _integer(text)
+        return number
 
 
-def _fields(found: dict[str, Any], checks: Mapping[str, tuple[str, Check]]) -> dict[str, Any]:
-    """The event's fields by the core's names; a field that is absent is looked at as null."""
-    fields = {}
-    for name, (kept_as, check) in checks.items():
-        try:
-            fields[kept_as] = check(found.get(name))
-        except ValueError as error:
-            rule = "is missing" if name not in found else str(error)
-            raise _BadEventError(SCHEMA_VIOLATION, f"{name}: {rule}") from None
-    return fields
+def _canonical(value: bytes) -> bytes:
+    try:
+        found = json.loads(value)
+    except ValueError:  # it is JSON, so the only reason is an integer that Python refuses to read
+        found = json.loads(value, parse_int=_Integers().__getitem__)
+    found.pop("_ts", None)
+    return json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _matching(pattern: re.Pattern[str], rule: str) -> Check:
@@ -231,42 +267,54 @@ def _area_code(digits: int) -> Check:
     return _matching(re.compile(f"[0-9]{{{digits}}}"), f"must be a string of {digits} digits")
 
 
-_SCAN: Final = {
-    "scan_id": ("scan_id", _ID),
-    "person_id": ("person_id", _PERSON),
-    "venue_id": ("venue_id", _ID),
-    "direction": ("direction", _one_of(get_args(Direction))),
-    "occurred_at": ("occurred_ms", _instant),
-    "source": ("source", _one_of(get_args(Source))),
-}
-_VENUE: Final = {
-    "venue_id": ("venue_id", _ID),
-    "name": ("name", _text(NAME_CHARACTERS_MAX)),
-    "category": ("category", _one_of(tuple(CATEGORIES))),
-    "province_code": ("province_code", _area_code(2)),
-    "district_code": ("district_code", _area_code(3)),
-    "ward_code": ("ward_code", _area_code(5)),
-    "lat": ("lat", _degrees(LAT_MAX)),
-    "lon": ("lon", _degrees(LON_MAX)),
-    "capacity": ("capacity", _nullable(_whole_number(0, CAPACITY_MAX))),
-    "registered_at": ("registered_ms", _instant),
-    "status": ("status", _one_of(get_args(VenueStatus))),
-    "dwell_minutes": ("dwell_minutes", _nullable(_whole_number(1, 1440))),
-    "codes": ("codes", _venue_codes),
-}
-_CASE: Final = {
-    "case_id": ("case_id", _ID),
-    "person_id": ("person_id", _PERSON),
-    "status": ("status", _one_of(get_args(CaseStatus))),
-    "onset_at": ("onset_ms", _nullable(_instant)),
-    "sampled_at": ("sampled_ms", _nullable(_instant)),
-    "infectious_from": ("infectious_from_ms", _nullable(_instant)),
-    "infectious_to": ("infectious_to_ms", _nullable(_instant)),
-    "isolated_at": ("isolated_ms", _nullable(_instant)),
-    "reported_at": ("reported_ms", _instant),
-    "ruleset": ("ruleset", _nullable(_text(VALUE_BYTES_MAX))),
-}
-_ERASURE: Final = {
-    "person_id": ("person_id", _PERSON),
-    "requested_at": ("requested_ms", _instant),
-}
+_SCAN: Final = _Form(
+    "Scan",
+    {
+        "scan_id": ("scan_id", _ID),
+        "person_id": ("person_id", _PERSON),
+        "venue_id": ("venue_id", _ID),
+        "direction": ("direction", _one_of(get_args(Direction))),
+        "occurred_at": ("occurred_ms", _instant),
+        "source": ("source", _one_of(get_args(Source))),
+    },
+)
+_VENUE: Final = _Form(
+    "Venue",
+    {
+        "venue_id": ("venue_id", _ID),
+        "name": ("name", _text(NAME_CHARACTERS_MAX)),
+        "category": ("category", _one_of(tuple(CATEGORIES))),
+        "province_code": ("province_code", _area_code(2)),
+        "district_code": ("district_code", _area_code(3)),
+        "ward_code": ("ward_code", _area_code(5)),
+        "lat": ("lat", _degrees(LAT_MAX)),
+        "lon": ("lon", _degrees(LON_MAX)),
+        "capacity": ("capacity", _nullable(_whole_number(0, CAPACITY_MAX))),
+        "registered_at": ("registered_ms", _instant),
+        "status": ("status", _one_of(get_args(VenueStatus))),
+        "dwell_minutes": ("dwell_minutes", _nullable(_whole_number(1, 1440))),
+        "codes": ("codes", _venue_codes),
+    },
+)
+_CASE: Final = _Form(
+    "Case",
+    {
+        "case_id": ("case_id", _ID),
+        "person_id": ("person_id", _PERSON),
+        "status": ("status", _one_of(get_args(CaseStatus))),
+        "onset_at": ("onset_ms", _nullable(_instant)),
+        "sampled_at": ("sampled_ms", _nullable(_instant)),
+        "infectious_from": ("infectious_from_ms", _nullable(_instant)),
+        "infectious_to": ("infectious_to_ms", _nullable(_instant)),
+        "isolated_at": ("isolated_ms", _nullable(_instant)),
+        "reported_at": ("reported_ms", _instant),
+        "ruleset": ("ruleset", _nullable(_text(VALUE_BYTES_MAX))),
+    },
+)
+_ERASURE: Final = _Form(
+    "Erasure",
+    {
+        "person_id": ("person_id", _PERSON),
+        "requested_at": ("requested_ms", _instant),
+    },
+)

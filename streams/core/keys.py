@@ -13,7 +13,9 @@ tag   key after the tag                            value
 ``a`` local day, level, code                       area_day cell
 ``k`` local day, venue_id                          areas marked for a venue (venue room)
 ``s`` person (16), case_id                         the report that counts of a case (``cases.py``)
-``r`` person (16), topic, NUL, offset (8)          a row of rejects that names the person (``rejected.py``)
+``n`` venue code, NUL, person (16)                 how many scans of the person wait for the code (``waiting.py``)
+``r`` person (16), topic, NUL, offset (8),         a row of rejects that names the person (``rejected.py``)
+      partition (4), epoch (4)
 ``v`` venue_id, NUL, length class, start, visit    a visit at a venue (``proximity.py``; venue room)
 ``x`` venue_id, NUL, length class, start, visit,   a case visit at a venue (``proximity.py``; venue room)
       case_id
@@ -26,7 +28,7 @@ What counts a day begins with it, so that an expired day is a range of keys.
 
 import struct
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Raised with every change of a value's or key's layout, together with a migration to it (``migrate.py``)."""
 
 META = b"!meta"
@@ -40,6 +42,7 @@ SWEPT = b"!swept"
 
 _BIASED = struct.Struct(">Q")
 _PIECE = struct.Struct(">QI")
+_ORIGIN = struct.Struct(">QII")
 _SIGN = 1 << 63
 TIME_KEY_BYTES = _BIASED.size
 
@@ -94,6 +97,11 @@ def waiting_scan(code: bytes, person: bytes, scan_id: bytes) -> bytes:
     return waiting_code(code) + person + scan_id
 
 
+def waiting_count(code: bytes, person: bytes) -> bytes:
+    """Key of how many scans of a person wait for ``code``."""
+    return b"n" + code + b"\0" + person
+
+
 WAITING = b"w"
 
 
@@ -123,9 +131,9 @@ def person_rejects(person: bytes) -> bytes:
     return b"r" + person
 
 
-def person_reject(person: bytes, topic: bytes, offset: int) -> bytes:
-    """Key of one row of rejects that names a person."""
-    return b"r" + person + topic + b"\0" + _BIASED.pack(offset)
+def person_reject(person: bytes, topic: bytes, offset: int, partition: int, epoch: int) -> bytes:
+    """Key of one row of rejects that names a person; the last three say where its event was first written."""
+    return b"r" + person + topic + b"\0" + _ORIGIN.pack(offset, partition, epoch)
 
 
 def case_reports(person: bytes) -> bytes:

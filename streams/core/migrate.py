@@ -8,14 +8,18 @@ The record ``META`` of a state that is being migrated names the version it is to
 to which it is of that version. So a build that knows only the version before refuses it from the first portion on.
 """
 
+import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from streams.core import keys
 from streams.core.room import PERSON_ROOM
 from streams.core.step import StateReader
+from streams.core.times import parse_ms
 
 PAGE_KEYS = 1_000
 """Keys that are read at a time."""
@@ -45,8 +49,11 @@ class Portion(NamedTuple):
     following: bytes | None
 
 
-Migration = Callable[[str, bytes, StateReader], Portion]
-"""(room's name, key to go on after, state) to the next portion; the key is at first empty."""
+Pair = tuple[bytes, bytes | None]
+"""A key and its new value; None takes it out."""
+
+Migration = Callable[[str, int, bytes, StateReader], Portion]
+"""(room's name, partition, key to go on after, state) to the next portion; the key is at first empty."""
 
 
 def current() -> Stand:
@@ -76,15 +83,26 @@ def refusal(stand: Stand) -> str | None:
     return None
 
 
-def take_portion(room: str, stand: Stand, state: StateReader) -> tuple[Portion, Stand]:
+def take_portion(room: str, partition: int, stand: Stand, state: StateReader) -> tuple[Portion, Stand]:
     """The next portion of a state that is not of this build's version yet, and where the state stands with it."""
     version, after = (stand.version + 1, b"") if stand.after is None else (stand.version, stand.after)
-    portion = MIGRATIONS[version - 1](room, after, state)
+    portion = MIGRATIONS[version - 1](room, partition, after, state)
     return portion, Stand(version, portion.following)
 
 
 def change_values(by_tag: Mapping[bytes, Callable[[bytes], bytes]], after: bytes, state: StateReader) -> Portion:
     """A portion of what changes the values, and not the keys, of all keys with these first letters."""
+
+    def changing(change: Callable[[bytes], bytes]) -> Callable[[bytes, bytes], Iterable[Pair]]:
+        return lambda key, value: [(key, new)] if (new := change(value)) != value else []
+
+    return change_pairs({tag: changing(change) for tag, change in by_tag.items()}, after, state)
+
+
+def change_pairs(
+    by_tag: Mapping[bytes, Callable[[bytes, bytes], Iterable[Pair]]], after: bytes, state: StateReader
+) -> Portion:
+    """A portion of what follows for all keys with these first letters; each key and value says which pairs change."""
     changes: dict[bytes, bytes | None] = {}
     changed_bytes = looked_at = 0
     for tag, change in sorted(by_tag.items()):
@@ -92,10 +110,9 @@ def change_values(by_tag: Mapping[bytes, Callable[[bytes], bytes]], after: bytes
         while full_page:
             pairs = state.scan(tag, PAGE_KEYS, after)
             for key, value in pairs:
-                new = change(value)
-                if new != value:
-                    changes[key] = new
-                    changed_bytes += len(key) + len(new)
+                for changed, new in change(key, value):
+                    changes[changed] = new
+                    changed_bytes += len(changed) + len(new or b"")
             looked_at += len(pairs)
             full_page = len(pairs) == PAGE_KEYS
             if full_page:
@@ -157,11 +174,77 @@ def _chunk_2(chunk: bytes) -> bytes:
     return _LENGTH_2.pack(len(carry)) + carry + _scans_2(chunk[end:])
 
 
-def _drop_coordinates(room: str, after: bytes, state: StateReader) -> Portion:
+def _drop_coordinates(room: str, _: int, after: bytes, state: StateReader) -> Portion:
     if room != PERSON_ROOM:
         return Portion({}, 0, None)
     return change_values({b"c": _chunk_2, b"p": _head_2}, after, state)
 
 
-MIGRATIONS: Mapping[int, Migration] = MappingProxyType({2: _drop_coordinates})
+# From 3 to 4: what waits keeps its fields instead of its payload, and is counted by code and person; a row of rejects
+# is remembered with its whole origin. What came by a header of an input is forgotten: headers of inputs are nothing now.
+
+_WAITING_3: Final = struct.Struct("<qqI")
+_WAITING_4: Final = struct.Struct("<qqqIIIBB")
+_COUNT_4: Final = struct.Struct("<I")
+_ORIGIN_4: Final = struct.Struct(">QII")
+_PERSON_BYTES_3: Final = 16
+_OFFSET_BYTES_3: Final = 8
+_DIRECTIONS_3: Final = ("in", "out", "pass")
+_SOURCES_3: Final = (
+    *("pc_covid", "bluezone", "ncovi", "vhd", "vneid", "hue_s", "national_qr", "cccd", "bhyt"),
+    *("checkpoint", "paper", "other"),
+)
+
+
+class _Scan3(msgspec.Struct):
+    """What is kept of a waiting scan's payload, which was judged when it came."""
+
+    occurred_at: str
+    direction: str
+    source: str
+
+
+class _Keeping:
+    """Changes the keys of one portion."""
+
+    def __init__(self, partition: int, state: StateReader) -> None:
+        self._partition = partition
+        self._state = state
+        self._counts: dict[bytes, int] = {}
+
+    def waiting(self, key: bytes, value: bytes) -> Iterable[Pair]:
+        """A scan that waits, and how many of its person wait for its code with it."""
+        offset, record_ms, length = _WAITING_3.unpack_from(value)
+        payload = value[_WAITING_3.size + length :]
+        # Of a repeated name the last counts, as it did when the scan was judged.
+        scan = msgspec.convert(json.loads(payload), _Scan3)
+        kept = _WAITING_4.pack(
+            *(offset, record_ms, parse_ms(scan.occurred_at), 0, self._partition, 0),
+            *(_DIRECTIONS_3.index(scan.direction), _SOURCES_3.index(scan.source)),
+        )
+        count = b"n" + key[1 : key.index(b"\0") + 1 + _PERSON_BYTES_3]
+        if count not in self._counts:
+            held = self._state.get(count)
+            self._counts[count] = _COUNT_4.unpack(held)[0] if held else 0
+        self._counts[count] += 1
+        return [(key, kept), (count, _COUNT_4.pack(self._counts[count]))]
+
+    def reject(self, key: bytes, value: bytes) -> Iterable[Pair]:
+        """A row of rejects, under a key that says where its event was first written."""
+        _, _, offset = key[1 + _PERSON_BYTES_3 :].partition(b"\0")
+        if len(offset) != _OFFSET_BYTES_3:
+            return []  # one that this migration has made
+        new = key[:-_OFFSET_BYTES_3] + _ORIGIN_4.pack(int.from_bytes(offset), self._partition, 0)
+        topic, number, *rest = msgspec.msgpack.decode(value)
+        return [(key, None), (new, msgspec.msgpack.encode([topic, 0, self._partition, number, *rest, 0]))]
+
+
+def _keep_origins(room: str, partition: int, after: bytes, state: StateReader) -> Portion:
+    if room != PERSON_ROOM:
+        return Portion({}, 0, None)
+    keeping = _Keeping(partition, state)
+    return change_pairs({b"r": keeping.reject, b"w": keeping.waiting}, after, state)
+
+
+MIGRATIONS: Mapping[int, Migration] = MappingProxyType({2: _drop_coordinates, 3: _keep_origins})
 """From which version to the next; without gaps, up to this build's."""

@@ -7,7 +7,7 @@ A step reads a batch, the state and the register; it returns what to emit and wh
 from collections.abc import Sequence
 from typing import Final
 
-from streams.core import cells, intake, pending, reasons, wire
+from streams.core import cells, intake, keys, pending, reasons, waiting, wire
 from streams.core.case_changes import CasesOfVisits
 from streams.core.decode import decode_scans, decode_venues
 from streams.core.directory import CATEGORY_BYTES, KEPT_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
@@ -15,8 +15,10 @@ from streams.core.in_order import InOrder, places_of
 from streams.core.inbound import AreaList, BadEvent, ScanIn
 from streams.core.keys import EXPIRED, expired_of, person_head
 from streams.core.packed import DIRECTION_CODE, DIRECTIONS, SOURCE_CODE, SOURCES, StoredScan
+from streams.core.partition import partition_of
 from streams.core.records import Records, newest_ms
 from streams.core.rejected import RejectEntry
+from streams.core.returned import Returned
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import (
     KAFKA_TIMESTAMP_MIN_MS,
@@ -39,11 +41,11 @@ _ACCEPTED_LATE: Final = "accepted once its venue was registered"
 class _Batch:
     """What one step holds in its hands: the timelines it opened and the cells it adds to."""
 
-    def __init__(self, room: RoomPartition, step: Step, state: StateReader) -> None:
+    def __init__(self, room: RoomPartition, step: Step, state: StateReader, epoch: int = 0) -> None:
         self.room = room
         self.step = step
         self.state = state
-        self.desk = intake.Desk(step, room, SCANS, state)
+        self.desk = intake.Desk(step, room, SCANS, state, epoch)
         self.expired_ms = expired_of(state.get(EXPIRED))
         self.timelines: dict[str, Timeline] = {}
         self.tally = Tally(places_of(room.clock))
@@ -51,6 +53,8 @@ class _Batch:
 
     def take_in_order(self, records: Records, venues: Directory) -> dict[int, ScanIn | BadEvent]:
         """Deals with the persons of whom the batch holds nothing unusual; returns the other records, by index, read."""
+        if len(records) and isinstance(records[0], Returned):
+            return dict(enumerate(decode_scans([record.value for record in records])))
         plain = InOrder(records, self.room, self.expired_ms)
         unread = plain.unread
         events = dict(zip(unread, decode_scans([records[index].value for index in unread]), strict=True))
@@ -112,12 +116,21 @@ class _Batch:
 
 
 def take_scans(
-    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, venues: Directory
+    room: RoomPartition,
+    number: int,
+    records: Sequence[InRecord],
+    state: StateReader,
+    venues: Directory,
+    *,
+    epoch: int = 0,
 ) -> Step:
-    """One step over a batch of the ``scans`` topic. Every record ends as exactly one outcome of ``counts``."""
+    """One step over a batch of the ``scans`` topic, or of scans that came back; ``epoch`` is the input's.
+
+    Every record ends as exactly one outcome of ``counts``.
+    """
     run = Records.of(records)
     step = Step(number, newest_ms(run))
-    batch = _Batch(room, step, state)
+    batch = _Batch(room, step, state, epoch)
     left = batch.take_in_order(run, venues)
     unusual = [run[index] for index in left]
     admitted = list(batch.desk.admit(unusual, list(left.values())))
@@ -133,8 +146,7 @@ def take_scans(
 
 def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) -> str:
     """Takes one admitted scan; returns its outcome."""
-    room, step = batch.room, batch.step
-    event, record, now_ms = timed
+    room, event, now_ms = batch.room, timed.event, timed.now_ms
     occurred_ms = event.occurred_ms
     timeline = batch.timelines[event.person_id]
     if not now_ms - room.retention_ms <= occurred_ms <= now_ms + FUTURE_MS_MAX or occurred_ms < batch.expired_ms:
@@ -150,37 +162,49 @@ def _take_scan(batch: _Batch, timed: intake.Timed[ScanIn], venues: Directory) ->
     held = timeline.find(scan_id)
     if held is not None:
         if held.same_event(occurred_ms, direction, source, code):
+            # Of a scan that waits and was sent again twice, the row goes with what waits.
+            if not held.waiting or not _waits_itself(batch, timed, code, scan_id):
+                batch.desk.settle(timed.record, event)
             return "duplicate"
         detail = "the scan processed first under this scan_id says otherwise"
         batch.reject(timed, reasons.CONFLICTING_DUPLICATE, detail)
         return "rejected"
     found = venues.resolve(code)
     if found is None:
-        scan = StoredScan(occurred_ms, direction, source, True, scan_id, code, code, NO_ATTRIBUTES)  # noqa: FBT003 - by position: half the time
-        _wait(batch, timed, scan)
-        timeline.add(scan, room.clock)
-        return "waiting"
+        return _wait(batch, timed, StoredScan(occurred_ms, direction, source, True, scan_id, code, code, NO_ATTRIBUTES))  # noqa: FBT003 - by position: half the time
     venue_id, attributes = found
     scan = StoredScan(occurred_ms, direction, source, False, scan_id, code, venue_id, attributes[:KEPT_BYTES])  # noqa: FBT003 - same
     batch.accept(event.person_id, scan, attributes, timeline.areas_of_day(occurred_ms, room.clock), now_ms)
     timeline.add(scan, room.clock)
-    if record.headers:
-        intake.resolve_origin(step, intake.origin_of(record), room.partition, now_ms)
+    batch.desk.settle(timed.record, event)
     return "accepted"
 
 
-def _wait(batch: _Batch, timed: intake.Timed[ScanIn], scan: StoredScan) -> None:
-    event, record, now_ms = timed
-    origin, payload = intake.origin_of(record), record.value or b""
-    person = bytes.fromhex(event.person_id)
-    waiting = WaitingScan(scan.code, person, scan.scan_id, record.offset, now_ms, origin, payload)
-    batch.step.changes[waiting.key] = waiting.pack()
-    batch.step.waiting_more += 1
+def _waits_itself(batch: _Batch, timed: intake.Timed[ScanIn], code: bytes, scan_id: bytes) -> bool:
+    key = keys.waiting_scan(code, bytes.fromhex(timed.event.person_id), scan_id)
+    packed = batch.step.changes.get(key) or batch.state.get(key)
+    return packed is not None and waiting.unpack(key, packed).origin == timed.came.origin
+
+
+def _wait(batch: _Batch, timed: intake.Timed[ScanIn], scan: StoredScan) -> str:
+    """Has a scan wait for its venue, unless too many do already; returns its outcome."""
+    came, person = timed.came, bytes.fromhex(timed.event.person_id)
+    if waiting.count_of(batch.step, batch.state, scan.code, person) >= waiting.WAITING_MAX:
+        batch.reject(timed, reasons.TOO_MANY_WAITING, reasons.REASONS[reasons.TOO_MANY_WAITING])
+        return "rejected"
+    waits = WaitingScan(
+        *(scan.code, person, scan.scan_id, came.origin, came.now_ms, scan.occurred_ms, came.attempt),
+        direction=scan.direction,
+        source=scan.source,
+    )
+    waiting.keep(batch.step, batch.state, waits)
     batch.reject(timed, reasons.UNKNOWN_VENUE, "waits for its venue to be registered", status="waiting")
+    batch.timelines[timed.event.person_id].add(scan, batch.room.clock)
+    return "waiting"
 
 
 def take_waiting(
-    room: RoomPartition, number: int, waiting: Sequence[WaitingScan], now_ms: int, state: StateReader, venues: Directory
+    room: RoomPartition, number: int, ready: Sequence[WaitingScan], now_ms: int, state: StateReader, venues: Directory
 ) -> Step:
     """One step that accepts, of these waiting scans, those whose code the register now resolves.
 
@@ -188,17 +212,14 @@ def take_waiting(
     """
     step = Step(number, now_ms)
     batch = _Batch(room, step, state)
-    ready = [(scan, found) for scan in waiting if (found := venues.resolve(scan.code)) is not None]
-    batch.open([scan.person.hex() for scan, _ in ready])
-    events = decode_scans([scan.payload for scan, _ in ready])
-    for (scan, (venue_id, attributes)), event in zip(ready, events, strict=True):
-        if isinstance(event, BadEvent):
-            raise AssertionError(f"a waiting scan no longer decodes: {event.reason}")  # noqa: TRY004 - a bug, no wrong type
+    resolved = [(scan, found) for scan in ready if (found := venues.resolve(scan.code)) is not None]
+    batch.open([scan.person.hex() for scan, _ in resolved])
+    for scan, (venue_id, attributes) in resolved:
         step.count("resolved")
-        timeline = batch.timelines[event.person_id]
-        direction, source = DIRECTION_CODE[event.direction], SOURCE_CODE[event.source]
+        person_id = scan.person.hex()
+        timeline = batch.timelines[person_id]
         stored = StoredScan(
-            *(event.occurred_ms, direction, source),
+            *(scan.occurred_ms, scan.direction, scan.source),
             waiting=False,
             scan_id=scan.scan_id,
             code=scan.code,
@@ -206,43 +227,49 @@ def take_waiting(
             attributes=attributes[:KEPT_BYTES],
         )
         at_ms = max(now_ms, scan.record_ms)
-        batch.accept(event.person_id, stored, attributes, timeline.areas_of_day(event.occurred_ms, room.clock), at_ms)
-        timeline.accept(scan.scan_id, event.occurred_ms, venue_id, stored.attributes, room.clock)
-        step.changes[scan.key] = None
-        step.waiting_more -= 1
-        key = event.person_id.encode()
-        row = wire.reject(
-            room.topic_prefix + SCANS,
-            room.partition,
-            scan.offset,
-            scan.record_ms,
-            key,
-            scan.payload,
-            reason=reasons.UNKNOWN_VENUE,
-            detail=_ACCEPTED_LATE,
-            status="resolved",
-        )
-        step.emit("rejects", key, row, at_ms)
-        entry = RejectEntry(
-            *(SCANS, scan.offset, scan.record_ms, event.occurred_ms, reasons.UNKNOWN_VENUE, _ACCEPTED_LATE, "resolved")
-        )
-        step.changes[entry.key(scan.person)] = entry.pack()
-        intake.resolve_origin(step, scan.origin, room.partition, at_ms)
+        batch.accept(person_id, stored, attributes, timeline.areas_of_day(scan.occurred_ms, room.clock), at_ms)
+        timeline.accept(scan.scan_id, scan.occurred_ms, venue_id, stored.attributes, room.clock)
+        waiting.drop(step, state, scan.code, scan.person, scan.scan_id)
+        _resolve(batch, scan, at_ms)
     batch.close()
     return step
 
 
-def take_venues(
-    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, areas: AreaList
-) -> Step:
-    """One step over a batch of the ``venues`` topic: only what is bad leaves a trace here.
+def _resolve(batch: _Batch, scan: WaitingScan, at_ms: int) -> None:
+    """The row of a scan that waited, now that it is accepted; without payload."""
+    key, origin = scan.person.hex().encode(), scan.origin
+    row = wire.reject(
+        *(origin._replace(topic=batch.room.topic_prefix + origin.topic), scan.record_ms, key, None),
+        reason=reasons.UNKNOWN_VENUE, detail=_ACCEPTED_LATE, status="resolved", attempts=scan.attempts,
+    )  # fmt: skip
+    batch.step.emit("rejects", key, row, at_ms, batch.room.partition)
+    entry = RejectEntry(
+        *(*origin, scan.record_ms, scan.occurred_ms, reasons.UNKNOWN_VENUE, _ACCEPTED_LATE, "resolved", scan.attempts)
+    )
+    batch.step.changes[entry.key(scan.person)] = entry.pack()
 
-    The register itself is read by the directory of every worker (``shell/register.py``).
+
+def take_venues(
+    room: RoomPartition,
+    number: int,
+    records: Sequence[InRecord],
+    state: StateReader,
+    areas: AreaList,
+    *,
+    venues: Directory | None = None,
+    epoch: int = 0,
+) -> Step:
+    """One step over a batch of the ``venues`` topic, or of versions sent again: what is bad leaves a trace here.
+
+    The register itself is read by the directory of every worker (``shell/register.py``); ``venues`` is what it holds.
     """
     step = Step(number, newest_ms(records))
-    desk = intake.Desk(step, room, VENUES, state)
+    desk = intake.Desk(step, room, VENUES, state, epoch)
     for record, event in zip(records, decode_venues([record.value for record in records], areas), strict=True):
-        if record.value is None:
+        if record.fault is not None:
+            step.count("rejected")
+            desk.reject(record, reason=record.fault.reason, detail=record.fault.detail)
+        elif record.value is None and not isinstance(record, Returned):
             step.count("ignored")
         elif isinstance(event, BadEvent):
             step.count("rejected")
@@ -251,6 +278,20 @@ def take_venues(
             step.count("rejected")
             detail = "the record's key is not its venue_id"
             desk.reject(record, reason=reasons.KEY_MISMATCH, detail=detail)
+        elif isinstance(record, Returned):
+            step.count("accepted" if _register_again(desk, record, venues) else "superseded")
         else:
             step.count("accepted")
     return step
+
+
+def _register_again(desk: intake.Desk, record: Returned, venues: Directory | None) -> bool:
+    """Produces a version that was sent again to ``venues``, unless its venue is registered by now; whether it did."""
+    key = record.key or b""
+    found = None if venues is None else venues.resolve(key)
+    known = found is not None and found[0] == key
+    if not known:
+        home = partition_of(key, desk.room.partitions)
+        desk.step.emit(VENUES, key, record.value or b"", max(record.timestamp, 1), home)
+    desk.settle(record, None)
+    return not known

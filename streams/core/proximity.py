@@ -72,7 +72,10 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
         net[visit] = VisitNet(old, new, "visit", record.timestamp)
     step.count("accepted", len(run))
     pending.begin(
-        room, step, state, [join for venue, net in nets.items() for join in of_visits(venue, cases[venue], net.values())]
+        room,
+        step,
+        state,
+        [join for venue, net in nets.items() for join in of_visits(venue, cases[venue], net.values())],
     )
     return step
 

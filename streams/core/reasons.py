@@ -1,7 +1,8 @@
 """The closed list of reject codes: why an event stands in ``rejects``, in the order of the checks.
 
-The first four are judged on the value and key alone; the others need the record's timestamp, the
-partition, the person's state or the register. Nothing may be rejected for a reason outside this list.
+The first four are judged on the value and key alone; those up to ``too_many_waiting`` need the record's timestamp, the
+partition, the person's state or the register. The last three say what is wrong around an event: with its batch, with
+the pipeline, with who wrote it. Nothing may be rejected for a reason outside this list.
 """
 
 from types import MappingProxyType
@@ -18,10 +19,14 @@ ERASED: Final = "erased"
 UNKNOWN_RULESET: Final = "unknown_ruleset"
 CONFLICTING_DUPLICATE: Final = "conflicting_duplicate"
 UNKNOWN_VENUE: Final = "unknown_venue"
+TOO_MANY_WAITING: Final = "too_many_waiting"
+CORRUPT_BATCH: Final = "corrupt_batch"
+FAILED: Final = "failed"
+FOREIGN_RECORD: Final = "foreign_record"
 
 REASONS: Final = MappingProxyType(
     {
-        OVERSIZED: "the value is larger than 64 KiB",
+        OVERSIZED: "larger than is taken: a value of 64 KiB, a key of 1 KiB, 64 headers of 4 KiB, a batch of 64 MiB",
         MALFORMED_JSON: "the value is no JSON: broken syntax or UTF-8, NaN, a lone surrogate, nesting deeper than 64",
         SCHEMA_VIOLATION: "the value is JSON, but no such event",
         KEY_MISMATCH: "the record's key is not the person_id (of a venue: the venue_id) of its value",
@@ -32,6 +37,10 @@ REASONS: Final = MappingProxyType(
         UNKNOWN_RULESET: "the case names a ruleset that is not known",
         CONFLICTING_DUPLICATE: "another scan with this identity but other content was processed before",
         UNKNOWN_VENUE: "no venue has this id or code yet; the scan waits for its registration",
+        TOO_MANY_WAITING: "10,000 scans of this person wait for this code already",
+        CORRUPT_BATCH: "a record batch is not what its header says; it was passed over whole",
+        FAILED: "the pipeline itself fails at the record; it was passed over, and is to be sent again after a mend",
+        FOREIGN_RECORD: "a record on one of the pipeline's own topics is none of its own",
     }
 )
 """Every reject code with its meaning in one sentence."""

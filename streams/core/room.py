@@ -12,6 +12,8 @@ VENUE_ROOM: Final = "venue"
 
 FUTURE_MS_MAX: Final = 5 * 60_000
 """An event's own time may be this far ahead of its record's timestamp (SPEC §2)."""
+TIMESTAMP_MS_MAX: Final = 4_102_444_799_999
+"""The last millisecond of 2099: a record's timestamp outside of 1970 to 2099 counts as the nearest within."""
 CASE_AGE_MS_MAX: Final = 90 * 86_400_000
 """A case report may be this much older than its record (SPEC §6)."""
 HOPS_MAX: Final = 2

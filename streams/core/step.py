@@ -16,6 +16,14 @@ KAFKA_TIMESTAMP_MIN_MS = 1
 """Kafka's clients read a timestamp of 0 as "now", librdkafka for one, so no output carries it."""
 
 
+class Fault(NamedTuple):
+    """Why a record, or the whole batch that it stands for, is taken no further."""
+
+    reason: str
+    """A code of ``reasons.py``."""
+    detail: str
+
+
 class InRecord(Protocol):
     """A consumed record, as aiokafka hands it out."""
 
@@ -29,6 +37,8 @@ class InRecord(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Headers: ...
+    @property
+    def fault(self) -> Fault | None: ...
 
 
 class Record(NamedTuple):
@@ -39,6 +49,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    fault: Fault | None = None
 
 
 Message = tuple[bytes | None, bytes | None, int, int]
@@ -97,6 +108,8 @@ class Step:
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
+    foreign: list[tuple[str, int]] = field(default_factory=list)
+    """Topic (without prefix) and offset of records that were skipped as none of the pipeline's own: for the log."""
     waiting_more: int = 0
     """By how many the scans that wait for their venue have become more."""
     pending: bool = False

@@ -35,7 +35,7 @@ _CLOCK_MS: Final = {
     f"T{hour:02}:{minute:02}": hour * HOUR_MS + minute * MINUTE_MS for hour in range(24) for minute in range(60)
 }
 _SHAPE: Final = "must be an RFC 3339 time, capital T between date and time"
-_REST_TEXT: Final = re.compile(r":([0-5][0-9])(?:\.([0-9]+))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))")
+_REST_TEXT: Final = re.compile(r":([0-5][0-9])(?:\.([0-9]++))?(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))")
 
 
 class _Days(dict[str, int]):

@@ -14,6 +14,7 @@ import msgspec
 
 from streams.core.directory import CATEGORY_BYTES, unpack_kept
 from streams.core.inbound import CaseIn
+from streams.core.rejected import Origin
 from streams.core.times import format_bytes, format_ms
 from streams.core.visits import Visit
 
@@ -118,9 +119,10 @@ def retracted_visit(identity: bytes, stay: Visit, revision: int) -> bytes:
 
 
 class Reject(msgspec.Struct):
-    """A row of ``rejects``; ``revision`` is its stage."""
+    """A row of ``rejects``; ``revision`` says which version of it counts, whoever wrote it."""
 
     topic: str
+    epoch: int
     partition: int
     offset: int
     record_at: str
@@ -128,17 +130,27 @@ class Reject(msgspec.Struct):
     reason: str
     detail: str
     payload: str | None
+    attempts: int
     status: str
     revision: int
 
 
 _encode = msgspec.json.Encoder().encode
+_BARE: Final = 1 << 40
+_STATUS_BITS: Final = 2
+_RANK: Final = {"open": 1, "waiting": 2, "resolved": 3}
+
+
+def reject_revision(status: str, attempts: int, *, bare: bool) -> int:
+    """The revision of a row of ``rejects``: its order, and no step's number, since any partition may write the row.
+
+    A bare one, erased or resolved by sending it again, counts before any other; then attempts; then the status.
+    """
+    return _BARE * bare | attempts << _STATUS_BITS | _RANK[status]
 
 
 def reject(  # noqa: PLR0913 - a row has that many columns
-    topic: str,
-    partition: int,
-    offset: int,
+    origin: Origin,
     record_ms: int,
     key: bytes | None,
     payload: bytes | None,
@@ -146,15 +158,10 @@ def reject(  # noqa: PLR0913 - a row has that many columns
     reason: str,
     detail: str,
     status: str,
-    erased: bool = False,
-    sent_again: bool = False,
+    attempts: int = 0,
+    bare: bool = False,
 ) -> bytes:
-    """The value of a rejects record; ``topic`` is the full name, ``payload`` the value as it came.
-
-    The stage is the revision (1 written, 2 resolved, 3 ``erased``, 4 accepted when ``sent_again``): a row may be
-    resolved by another partition than the one that wrote it, whose step numbers mean nothing to each other. The last
-    stage is as bare as the one before it, and stays resolved if its person is erased.
-    """
+    """The value of a rejects record: ``origin`` with the topic's full name, ``payload`` the value as it came."""
     if payload is not None and len(payload) > PAYLOAD_BYTES_MAX:
         detail = f"{detail}; payload cut from {len(payload)} to {PAYLOAD_BYTES_MAX} bytes"
         payload = payload[:PAYLOAD_BYTES_MAX]
@@ -163,16 +170,18 @@ def reject(  # noqa: PLR0913 - a row has that many columns
         key = key[:KEY_BYTES_MAX]
     return _encode(
         Reject(
-            topic=topic,
-            partition=partition,
-            offset=offset,
+            topic=origin.topic,
+            epoch=origin.epoch,
+            partition=origin.partition,
+            offset=origin.offset,
             record_at=format_ms(record_ms),
             key=None if key is None else key.decode("utf-8", "backslashreplace"),
             reason=reason,
             detail=detail,
             payload=None if payload is None else base64.b64encode(payload).decode(),
+            attempts=attempts,
             status=status,
-            revision=4 if sent_again else 3 if erased else 2 if status == "resolved" else 1,
+            revision=reject_revision(status, attempts, bare=bare),
         )
     )
 

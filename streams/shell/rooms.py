@@ -18,7 +18,9 @@ from faust.types import TP
 
 from streams.core import cases, erasure, person, proximity, venue
 from streams.core.crossing import CASE_VISITS, VISITS
+from streams.core.foreign import take_foreign
 from streams.core.inbound import AreaList
+from streams.core.returned import RETURNS, by_topic
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
 from streams.core.step import InRecord, StateReader, Step
 from streams.core.times import LocalClock, format_ms
@@ -33,7 +35,7 @@ from truyvet.metrics import BEHIND_SECONDS, CATCH_UP_SECONDS, LAG_RECORDS, REBAL
 from truyvet.rulesets import load_rulesets
 
 TOPICS: Final = {
-    PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES, erasure.ERASURES),
+    PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES, erasure.ERASURES, RETURNS),
     VENUE_ROOM: (venue.VENUE_MARKS, VISITS, CASE_VISITS),
 }
 """The input topics of each room."""
@@ -71,7 +73,7 @@ class Rooms:
         self._areas = areas
         self._directory = directory
         self._clock = LocalClock(ZoneInfo(settings.report_timezone))
-        self._rulesets = load_rulesets(settings.rulesets_dir)
+        self._rulesets = load_rulesets(settings.rulesets_dir, shipped=settings.rulesets_shipped)
         self._runners: dict[tuple[str, int], Runner] = {}
         self._epochs: dict[TP, int] = {}
         self._lock = asyncio.Lock()
@@ -144,8 +146,22 @@ class Rooms:
                 done()
                 return
             records = run.records if run.start == begin else [r for r in run.records if r.offset >= begin]
+            if topic == RETURNS:
+                await self._take_returns(runner, records, run.next, done)
+                return
             compute = self._step_of(topic, runner.room, records)
             await runner.submit(topic, run.next, len(records), compute, done)
+
+    async def _take_returns(
+        self, runner: Runner, records: Sequence[InRecord], following: int, done: Callable[[], None]
+    ) -> None:
+        """Takes what came back in runs of one topic each, as steps of their own."""
+        runs = list(by_topic(records))
+        for number, (topic, run) in enumerate(runs, 1):
+            last = number == len(runs)
+            offset = following if last else run[-1].offset + 1
+            compute = self._step_of(topic, runner.room, run)
+            await runner.submit(RETURNS, offset, len(run), compute, done if last else lambda: None)
 
     async def _read_again(self, runner: Runner) -> None:
         """Seeks a room's inputs to where it stands, unless it is no longer the one that holds them."""
@@ -160,7 +176,10 @@ class Rooms:
             directory = self._register.directory
             return lambda number, state: person.take_scans(room, number, records, state, directory)
         if topic == person.VENUES:
-            return lambda number, state: person.take_venues(room, number, records, state, self._areas)
+            directory = self._register.directory
+            return lambda number, state: person.take_venues(room, number, records, state, self._areas, venues=directory)
+        if topic == RETURNS:
+            return lambda number, _: take_foreign(room, number, RETURNS, records)
         take = _TAKES[topic]
         return lambda number, state: take(room, number, records, state)
 

@@ -153,7 +153,7 @@ class Runner:
         log.info("state of an older version", part=self.part, **stand.note())
         try:
             while stand != migrate.current() and wanted():
-                portion, following = migrate.take_portion(self.name, stand, self._store)
+                portion, following = migrate.take_portion(self.name, self.room.partition, stand, self._store)
                 self._step += 1
                 self._commit(self._work(Step(self._step, self._newest_ms, changes=portion.changes), following))
                 stand = following

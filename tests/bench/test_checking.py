@@ -21,12 +21,12 @@ def _expected() -> Expected:
 @pytest.fixture(name="output")
 def _output() -> Output:
     """What a contender that stands on the peers' shared code would send: counts in two parts, some sent early too."""
-    venues = {venue.venue_id: venue for venue in (job.decode_venue(line.value) for line in venue_lines(SHAPE))}
+    venues = {venue.venue_id: venue for venue in (job.decode_venue(line.value or b"") for line in venue_lines(SHAPE))}
     seen: set[tuple[str, str]] = set()
     enriched, counted = [], []
     parts = {0: job.Counts(), 1: job.Counts()}
     for number, line in enumerate(scan_lines(SHAPE)):
-        scan = job.decode_scan(line.value)
+        scan = job.decode_scan(line.value or b"")
         if (scan.person_id, scan.scan_id) in seen:
             continue
         seen.add((scan.person_id, scan.scan_id))

@@ -40,11 +40,11 @@ def test_a_seed_gives_the_same_lines_again(venues: list[Line], scans: list[Line]
 
 def test_every_event_is_valid(venues: list[Line], scans: list[Line]) -> None:
     """Schemas take every line, keys are those of the events, and every scan's venue is registered."""
-    register = {Venue.model_validate_json(line.value).venue_id.encode(): line.key for line in venues}
+    register = {Venue.model_validate_json(line.value or b"").venue_id.encode(): line.key for line in venues}
     assert len(register) == SHAPE.venues
     assert all(venue == key for venue, key in register.items())
     for line in scans:
-        scan = Scan.model_validate_json(line.value)
+        scan = Scan.model_validate_json(line.value or b"")
         assert line.key == scan.person_id.encode()
         assert scan.venue_id.encode() in register
 
@@ -55,7 +55,7 @@ def test_records_come_after_what_they_tell_of(scans: list[Line]) -> None:
     assert stamps == sorted(stamps)
     begin = day_start_ms(DAY)
     for line in scans:
-        occurred_ms = instant_ms(json.loads(line.value)["occurred_at"])
+        occurred_ms = instant_ms(json.loads(line.value or b"")["occurred_at"])
         assert begin <= occurred_ms < begin + DAY_MS
         assert occurred_ms < line.timestamp_ms
 
@@ -70,7 +70,7 @@ def test_copies_are_the_same_bytes_sent_later(scans: list[Line], expected: Expec
 
 def test_people_and_venues_are_skewed(scans: list[Line]) -> None:
     """The busiest venue has far more scans than the middle one, the busiest person some more."""
-    events = [json.loads(line.value) for line in scans]
+    events = [json.loads(line.value or b"") for line in scans]
     venues = [many for _, many in Counter(event["venue_id"] for event in events).most_common()]
     people = [many for _, many in Counter(event["person_id"] for event in events).most_common()]
     assert venues[0] > 5 * venues[len(venues) // 2]

@@ -51,7 +51,7 @@ def make_inputs(directory: Path, seed: int, scale: float, days: int) -> Inputs:
     late: list[Line] = []
     for line in read_lines(directory / VENUES.file_name, VENUES):
         (late if rng.randrange(LATE_VENUES) == 0 else register).append(line)
-    reports = [json.loads(line.value) for line in read_lines(directory / CASES.file_name, CASES)]
+    reports = [json.loads(line.value or b"") for line in read_lines(directory / CASES.file_name, CASES)]
     extras = _spread(rng, VENUES, late) + _spread(rng, CASES, [_line(report) for report in _with_changes(rng, reports)])
     count = manifest["lines"]["scans"]
     return Inputs(

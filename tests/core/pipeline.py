@@ -20,8 +20,9 @@ from streams.core.decode import decode_venue
 from streams.core.directory import Directory
 from streams.core.inbound import BadEvent
 from streams.core.partition import partition_of
+from streams.core.returned import RETURNS, Returned, by_topic
 from streams.core.room import RoomPartition
-from streams.core.step import BY_KEY, HeadedMessage, Headers, Record, Step
+from streams.core.step import BY_KEY, HeadedMessage, Headers, InRecord, Record, Step
 from streams.core.times import LocalClock
 from truyvet.rulesets import load_rulesets
 
@@ -40,12 +41,13 @@ PERSONS: dict[str, Any] = {
     person.SCANS: person.take_scans,
     cases.CASES: cases.take_cases,
     erasure.ERASURES: erasure.take_erasures,
+    RETURNS: None,
 }
 """What comes to the person room, beside the register."""
 DAY_MS = 86_400_000
 KEYS: dict[str, tuple[str, ...]] = {
     "enriched": ("person_id", "scan_id"),
-    "rejects": ("topic", "partition", "offset"),
+    "rejects": ("topic", "epoch", "partition", "offset"),
     "case-states": ("case_id", "person_id"),
     "visits": ("visit_id",),
     "exposures": ("exposure_id",),
@@ -158,12 +160,18 @@ class Pipeline:
                         self._take(topic, room, records)
                         moved = True
 
-    def _take(self, topic: str, room: RoomPartition, records: list[Record]) -> None:
+    def _take(self, topic: str, room: RoomPartition, records: Sequence[InRecord]) -> None:
+        if topic == RETURNS and not isinstance(records[0], Returned):
+            for of, run in by_topic(records):
+                self._take(of, room, run)
+            return
         name = "venue" if topic in CROSSING else "person"
         state = (self.venue_states if topic in CROSSING else self.person_states)[room.partition]
         number = self._number(name, room)
         if topic == person.SCANS:
             step = person.take_scans(room, number, records, state, self.directory)
+        elif topic == person.VENUES:
+            step = person.take_venues(room, number, records, state, AREAS, venues=self.directory)
         else:
             step = (PERSONS | CROSSING)[topic](room, number, records, state)
         self._commit(name, room, step)
@@ -219,9 +227,9 @@ class Pipeline:
 
     def _deliver(self, message: HeadedMessage) -> None:
         topic, partition, key, value, timestamp_ms, headers = message
-        if topic in (*PERSONS, *CROSSING):
+        if topic in (*PERSONS, *CROSSING, person.VENUES):
             self.produce(topic, key, value, timestamp_ms, partition, headers)
-        if topic not in (*PERSONS, CASE_VISITS, "venue-marks"):
+        if topic not in (*PERSONS, person.VENUES, CASE_VISITS, "venue-marks"):
             self.outputs[topic].append(json.loads(value or b""))
 
     def views(self) -> dict[str, list[Row]]:

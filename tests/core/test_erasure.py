@@ -106,7 +106,7 @@ def _from_before(erased_ms: dict[str, int]) -> Skip:
             return False
         who, instant_ms = (line.key or b"").decode("utf-8", "replace"), line.timestamp_ms
         try:
-            event = JUDGES[kind](wire.parse(line.value))
+            event = JUDGES[kind](wire.parse(line.value or b""))
         except wire.BadEventError:
             return instant_ms <= erased_ms.get(who, -1)
         counts = kind is ERASURES and event["t"] <= instant_ms + wire.FUTURE_MS

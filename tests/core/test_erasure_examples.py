@@ -5,6 +5,8 @@ from json import dumps
 import pytest
 
 from streams.core import held_scans
+from streams.core.rejected import Origin
+from streams.core.returned import RETURNS, Provenance, headers_of
 from streams.core.step import Step
 from streams.core.timeline import Timeline
 from tests.core.pipeline import CLOCK, Pipeline, whole
@@ -24,7 +26,7 @@ def test_a_dead_letter_of_the_same_batch_is_bared() -> None:
         erase(pipeline, WHO, UNTIL_MS, record_ms)
     pipeline.run(whole)
     [row] = pipeline.views()["rejects"]
-    assert (row["reason"], row["key"], row["payload"], row["revision"]) == ("in_future", None, None, 3)
+    assert (row["reason"], row["key"], row["payload"], row["revision"]) == ("in_future", None, None, (1 << 40) + 1)
     assert [*pipeline.person_states[0].data] == [b"p" + bytes.fromhex(WHO)]
 
 
@@ -51,7 +53,7 @@ def test_a_dead_letter_is_bared_wherever_it_lies(*, erased_first: bool) -> None:
 
 
 def test_no_header_erases_without_a_word() -> None:
-    """A request to the person's own partition is one, whatever header it has: checked, and what goes is taken back."""
+    """A request is one, whatever headers it has: on an input they are nothing, and an echo of one's own is checked."""
     pipeline = Pipeline()
     pipeline.produce("venues", b"CAFE", dumps(VENUE).encode(), 1)
     pipeline.register()
@@ -61,6 +63,11 @@ def test_no_header_erases_without_a_word() -> None:
     erase(pipeline, WHO, UNTIL_MS, UNTIL_MS - wire.DAY_MS, [("echo", b"1")])
     pipeline.run(whole)
     assert [row["reason"] for row in pipeline.views()["rejects"]] == ["in_future"]
+    came = Provenance(Origin("erasures", 0, 0, 7), UNTIL_MS - wire.DAY_MS, echo=True)
+    request = dumps({"person_id": WHO, "requested_at": wire.instant_text(UNTIL_MS)}).encode()
+    pipeline.produce(RETURNS, WHO.encode(), request, UNTIL_MS, headers=headers_of(came))
+    pipeline.run(whole)
+    assert [row["reason"] for row in pipeline.views()["rejects"]] == ["in_future"] * 2
     erase(pipeline, WHO, UNTIL_MS, UNTIL_MS, [("echo", b"1")])
     pipeline.run(whole)
     assert [row["status"] for row in pipeline.views()["scans"]] == ["erased"]
@@ -76,8 +83,9 @@ def test_what_was_sent_again_stays_resolved() -> None:
     pipeline.produce("scans", WHO.encode(), scan, UNTIL_MS + 30 * wire.DAY_MS)
     pipeline.run(whole)
     [row] = pipeline.views()["rejects"]
-    origin = row | {"record_at": wire.instant(row["record_at"]), "payload": None}
-    pipeline.produce("scans", WHO.encode(), scan, UNTIL_MS, headers=[("origin", dumps(origin).encode())])
+    origin = Origin("scans", row["epoch"], row["partition"], row["offset"])
+    again = Provenance(origin, UNTIL_MS, attempt=1, reason="too_old")
+    pipeline.produce(RETURNS, WHO.encode(), scan, UNTIL_MS, headers=headers_of(again))
     pipeline.run(whole)
     erase(pipeline, WHO, UNTIL_MS)
     pipeline.run(whole)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from streams.core import expiry, held_scans
 from streams.core.keys import EXPIRED, expired_of
 from streams.core.packed import StoredScan
+from streams.core.rejected import Origin
+from streams.core.returned import RETURNS, Provenance, headers_of
 from streams.core.step import Step
 from streams.core.timeline import Timeline
 from streams.core.times import format_ms
@@ -191,9 +193,9 @@ def test_what_comes_again_after_its_day_has_expired_is_too_old() -> None:
     at_ms = START_MS + 2 * DAY_MS
     scan = {"scan_id": "2-0", "person_id": PERSONS[2], "venue_id": "CAFE", "direction": "in", "source": "vhd"}
     value = json.dumps(scan | {"occurred_at": format_ms(at_ms)}).encode()
-    headers = [("first-ts", b"%d" % at_ms)]
+    headers = headers_of(Provenance(Origin("scans", 0, 0, 5), at_ms, attempt=1, reason="in_future"))
     before = len(pipeline.outputs["enriched"])
-    pipeline.produce("scans", PERSONS[2].encode(), value, START_MS + 40 * DAY_MS, headers=headers)
+    pipeline.produce(RETURNS, PERSONS[2].encode(), value, START_MS + 40 * DAY_MS, headers=headers)
     pipeline.run(whole)
     assert pipeline.outputs["rejects"][-1]["reason"] == "too_old"
     assert len(pipeline.outputs["enriched"]) == before

@@ -1,6 +1,7 @@
 """The compiled form of the person room's common case does what the plain form does, byte for byte."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from streams.core.decode import decode_venue
 from streams.core.inbound import VenueIn
 from streams.core.partition import partition_of
 from streams.core.room import RoomPartition
-from streams.core.step import Record, Step
+from streams.core.step import InRecord, Record, Step
 from streams.core.times import format_ms
 from tests.core import plain
 from tests.core.pipeline import AREAS, CLOCK, DAY_MS, RULESETS, MemoryState, Pipeline, replayed
@@ -46,7 +47,7 @@ VENUES = [
 ]
 
 
-def _step(pipeline: Pipeline, room: RoomPartition, records: list[Record], form: str) -> Step:
+def _step(pipeline: Pipeline, room: RoomPartition, records: Sequence[InRecord], form: str) -> Step:
     with pytest.MonkeyPatch.context() as patch:
         if form == "plain":
             plain.become(patch)
@@ -64,7 +65,7 @@ def _decided(step: Step) -> dict[str, object]:
 class _Both(Pipeline):
     """A pipeline that takes every batch of scans in both forms and holds them together."""
 
-    def _take(self, topic: str, room: RoomPartition, records: list[Record]) -> None:
+    def _take(self, topic: str, room: RoomPartition, records: Sequence[InRecord]) -> None:
         if topic == person.SCANS:
             one, other = (_step(self, room, records, form) for form in ("compiled", "plain"))
             assert _decided(one) == _decided(other)

@@ -1,6 +1,5 @@
 """The rooms as pure functions: golden rows, the naive checker, and law 1 in every way it can be broken."""
 
-import json
 import random
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from streams.core import held_scans, person
 from streams.core.partition import partition_of
+from streams.core.returned import RETURNS
 from streams.core.step import Record
 from tests.core.pipeline import Pipeline, one_by_one, replayed, whole
 from tests.golden.compare import CELL_KEYS, DATA, NOT_COMPARED, compare_rows, read_rows
@@ -130,26 +130,4 @@ def test_no_record_can_grow_beyond_what_a_topic_takes() -> None:
     other = next(room for room in away.rooms if room.partition != partition_of(b"a1" * 16, 2))
     step = person.take_scans(other, 1, records[2:], away.person_states[0], away.directory)
     assert [sum(len(value) for _, value in forward.headers) < 100 for forward in step.headed] == [True]
-
-
-def test_a_scan_sent_again_resolves_its_reject() -> None:
-    """The header ``origin`` names the row of ``rejects`` that an accepted scan settles; nonsense names none."""
-    pipeline = Pipeline()
-    pipeline.produce("venues", b"CAFE", VENUE, 1_634_000_000_000)
-    pipeline.register()
-    scan = (
-        b'{"scan_id":"%b","person_id":"' + b"a1" * 16 + b'","venue_id":"CAFE","direction":"in",'
-        b'"occurred_at":"2021-10-14T08:00:00+07:00","source":"vhd"}'
-    )
-    origin = b'{"topic":"checkin.scans","partition":3,"offset":7,"record_at":1634173200000,"reason":"too_old"}'
-    origins = [origin, b"[]", b"{", b'{"topic":1}', origin.replace(b"3", b"-3"), origin.replace(b"too_old", b"bored")]
-    records = [
-        Record(n, 1_634_173_200_000, b"a1" * 16, scan % (b"s%d" % n), [("origin", value)])
-        for n, value in enumerate(origins)
-    ]
-    step = person.take_scans(pipeline.rooms[0], 1, records, pipeline.person_states[0], pipeline.directory)
-    assert step.counts == {"accepted": len(origins)}
-    [(_, value, _, _)] = step.outputs["rejects"]
-    row = json.loads(value or b"")
-    assert (row["topic"], row["partition"], row["offset"], row["status"]) == ("checkin.scans", 3, 7, "resolved")
-    assert row["record_at"] == "2021-10-14T01:00:00.000Z"
+    assert [forward.topic for forward in step.headed] == [RETURNS]

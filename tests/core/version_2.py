@@ -1,14 +1,23 @@
 """A build of state version 2, made of this one: what it wrote is recorded, and this build must write the same.
 
-Version 2 kept all 29 bytes of a venue's attributes with each scan.
+Version 2 kept all 29 bytes of a venue's attributes with each scan, the whole payload of a scan that waits, and of a
+dead letter the offset alone.
 """
 
+import struct
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import msgspec
 import pytest
 
-from streams.core import held_scans, keys, migrate, packed, person
+from streams.core import held_scans, keys, migrate, packed, person, reasons, rejected, waiting
+from streams.core.decode import decode_scan
+from streams.core.inbound import ScanIn
+from streams.core.intake import Timed
+from streams.core.packed import DIRECTION_CODE, SOURCE_CODE, StoredScan
+from streams.core.rejected import Origin, RejectEntry
+from streams.core.waiting import WaitingScan
 from tests.core import plain
 
 _ATTRIBUTES_BYTES = 29
@@ -25,4 +34,51 @@ def become(patch: pytest.MonkeyPatch) -> None:
     for module in (packed, person, held_scans):
         patch.setattr(module, "NO_ATTRIBUTES", bytes(_ATTRIBUTES_BYTES))
     patch.setattr(packed, "_FIXED_BYTES", _FIXED_BYTES)
+    _remember_less(patch)
     plain.become(patch)  # what is compiled knows this version alone
+
+
+_WAITING = struct.Struct("<qqI")
+
+
+def _wait(batch: person._Batch, timed: Timed[ScanIn], scan: StoredScan) -> str:
+    key = keys.waiting_scan(scan.code, bytes.fromhex(timed.event.person_id), scan.scan_id)
+    value = _WAITING.pack(timed.record.offset, timed.now_ms, 0) + (timed.record.value or b"")
+    batch.step.changes[key] = value
+    batch.step.waiting_more += 1
+    batch.reject(timed, reasons.UNKNOWN_VENUE, "waits for its venue to be registered", status="waiting")
+    batch.timelines[timed.event.person_id].add(scan, batch.room.clock)
+    return "waiting"
+
+
+def _unpack_waiting(key: bytes, value: bytes) -> WaitingScan:
+    code, person_key, scan_id = keys.split_waiting(key)
+    offset, record_ms, _ = _WAITING.unpack_from(value)
+    event = decode_scan(value[_WAITING.size :])
+    assert isinstance(event, ScanIn)
+    origin = Origin("scans", 0, 0, offset)
+    fields = (event.occurred_ms, 0, DIRECTION_CODE[event.direction], SOURCE_CODE[event.source])
+    return WaitingScan(code, person_key, scan_id, origin, record_ms, *fields)
+
+
+def _unpack_reject(value: bytes) -> RejectEntry:
+    topic, offset, *rest = msgspec.msgpack.decode(value)
+    return RejectEntry(topic, 0, 0, offset, *rest)
+
+
+def _remember_less(patch: pytest.MonkeyPatch) -> None:
+    """Waiting scans and dead letters as they were remembered up to version 3; nothing counted what waits."""
+
+    def key(entry: RejectEntry, person_key: bytes) -> bytes:
+        return b"r" + person_key + entry.topic.encode() + b"\0" + struct.pack(">Q", entry.offset)
+
+    def pack(entry: RejectEntry) -> bytes:
+        of_old = (entry.topic, entry.offset, entry.record_ms, entry.event_ms, entry.reason, entry.detail, entry.status)
+        return msgspec.msgpack.encode(of_old)
+
+    patch.setattr(person, "_wait", _wait)
+    patch.setattr(waiting, "unpack", _unpack_waiting)
+    patch.setattr(waiting, "_add", lambda *_: None)
+    patch.setattr(RejectEntry, "key", key)
+    patch.setattr(RejectEntry, "pack", pack)
+    patch.setattr(rejected, "unpack", _unpack_reject)

@@ -132,7 +132,7 @@ def endless(week: Path) -> Iterator[Line]:
         for line in read_lines(week / SCANS.file_name, SCANS):
             key = line.key or b""
             moved = key[turn % 32 :] + key[: turn % 32]
-            value = line.value.replace(b'"scan_id":"', b'"scan_id":"%d-' % turn, 1).replace(key, moved, 1)
+            value = (line.value or b"").replace(b'"scan_id":"', b'"scan_id":"%d-' % turn, 1).replace(key, moved, 1)
             if key:
                 yield Line(moved, value, line.timestamp_ms)
 

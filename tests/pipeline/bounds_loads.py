@@ -140,7 +140,7 @@ def until_now(days: int, per_day: int) -> Iterator[Line]:
         for line in scans(day, per_day):
             at_ms = line.timestamp_ms + shift_ms
             old, new = format_ms(line.timestamp_ms).encode(), format_ms(at_ms).encode()
-            yield Line(line.key, line.value.replace(old, new), at_ms)
+            yield Line(line.key, (line.value or b"").replace(old, new), at_ms)
 
 
 @contextmanager

@@ -34,9 +34,9 @@ class Builds(Stack):
 def _slow_down(patch: pytest.MonkeyPatch) -> None:
     take_portion = migrate.take_portion
 
-    def take_portion_slowly(room: str, stand: Stand, state: StateReader) -> tuple[Portion, Stand]:
+    def take_portion_slowly(room: str, partition: int, stand: Stand, state: StateReader) -> tuple[Portion, Stand]:
         time.sleep(_PORTION_SECONDS)
-        return take_portion(room, stand, state)
+        return take_portion(room, partition, stand, state)
 
     patch.setattr(migrate, "take_portion", take_portion_slowly)
     patch.setattr(migrate, "PAGE_KEYS", 20)

@@ -6,7 +6,7 @@ from typing import Any
 
 from producers.feed import Feed
 from producers.lines import CASES, SCANS, VENUES, read_lines
-from producers.replay import replay
+from producers.replay import own_rulesets, replay
 from producers.simulate.cli import publication_for
 from producers.simulate.generate import generate
 from producers.simulate.totals import DEFAULT_TOTALS
@@ -22,7 +22,7 @@ Rows = dict[str, list[str]]
 
 def run_stack(settings: SettingsFactory, directory: Path, out: Path, *, partitions: int = 2, workers: int = 1) -> None:
     """What ``truyvet replay`` does, but on a broker that is there already: a broker's start costs seconds."""
-    with Stack(settings(partitions=partitions), workers=workers, own_broker=False) as stack:
+    with Stack(settings(partitions=partitions, **own_rulesets(directory)), workers=workers, own_broker=False) as stack:
         replay(stack, directory, lambda _: None)
         with open_reader(stack.settings) as reader:
             export_tables(reader, out)

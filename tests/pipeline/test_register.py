@@ -33,7 +33,10 @@ def filled(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> Settin
 def _some(stop: int, start: int = 0) -> list[Line]:
     lines = list(venues())[start:stop]
     code = b'"codes":["OLD-%d"],"venue_id"'
-    return [line._replace(value=line.value.replace(b'"venue_id"', code % n, 1)) for n, line in enumerate(lines, start)]
+    return [
+        line._replace(value=(line.value or b"").replace(b'"venue_id"', code % n, 1))
+        for n, line in enumerate(lines, start)
+    ]
 
 
 def _resolved(register: Register, stop: int) -> list[tuple[bytes, tuple[bytes, bytes] | None]]:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
+from streams.core import returned
+from streams.core.intake import SETTLED
 from streams.core.partition import partition_of
-from streams.core.step import InRecord, header
+from streams.core.returned import RETURNS, Provenance
+from streams.core.step import InRecord, Record
 from tests.golden.compare import CELL_KEYS, CELL_VALUES
 from tests.oracle import naive, wire
 from tests.oracle.naive import ORDERED_REASONS, Line, Told, Views
@@ -36,7 +39,6 @@ _READERS: Final[Mapping[str, Callable[[object], Row]]] = {
 }
 _KEY_FIELD: Final = {"venues": "venue_id"}
 _HOPS_MAX: Final = 2
-_SENT_AGAIN: Final = 4
 
 
 def differences(workload: Workload, rows: Rows, topics: Topics) -> list[str]:
@@ -76,7 +78,7 @@ class Wanted:
         for send, judged in zip(workload.sends, self.judged, strict=True):
             if send.topic != "venues" or send.value is not None:
                 late = send.topic == "venues" and send.at > EARLY
-                by_topic["late" if late else send.topic].append(judged.line)
+                by_topic["late" if late else topic_of(send)].append(judged.line)
         told = Told(*(by_topic[name] for name in ("venues", "scans", "cases", "erasures", "late")))
         days, rules = workload.retention_days, workload.rules
         self.views: Views = naive.views_of(told, retention_days=days, timezone=TIMEZONE, rulesets=rules)
@@ -99,25 +101,34 @@ def wanted_of(workload: Workload) -> Wanted:
     return Wanted(workload)
 
 
-def _number(value: bytes | None) -> int | None:
-    return int(value) if value is not None and value.isdigit() and len(value) <= 15 else None
+def came_of(send: Send) -> Provenance | None:
+    """What a record of ``returns`` says of where its event came from."""
+    if send.topic != RETURNS:
+        return None
+    return returned.came_of(Record(0, send.timestamp_ms, send.key, send.value, send.headers))
+
+
+def topic_of(send: Send) -> str:
+    """The topic whose event a record holds."""
+    came = came_of(send)
+    return send.topic if came is None else came.origin.topic
 
 
 def _judged(number: int, send: Send, partitions: int) -> Judged:
     """Size, bytes, structure, key, partition; the rest is up to the naive checker (SPEC §2)."""
-    now_ms = max(send.timestamp_ms, 0)
-    first_ms = _number(header(send.headers, "first-ts"))
-    if first_ms is not None and first_ms <= now_ms:
-        now_ms = first_ms
+    now_ms, topic = max(send.timestamp_ms, 0), topic_of(send)
+    came = came_of(send)
+    if came is not None:
+        now_ms = came.now_ms
     whole: object = None
     event: Row | None = None
     reason = ""
-    key_field = _KEY_FIELD.get(send.topic, "person_id")
+    key_field = _KEY_FIELD.get(topic, "person_id")
     named = [send.key.decode()] if send.key is not None and wire.PERSON.match(send.key.decode("latin-1")) else []
     event_ms = now_ms
     try:
         whole = wire.parse(send.value or b"")
-        event = _READERS[send.topic](whole)
+        event = _READERS[topic](whole)
     except wire.BadEventError as error:
         reason = error.reason
     if event is not None:
@@ -125,7 +136,7 @@ def _judged(number: int, send: Send, partitions: int) -> Judged:
         if key_field == "person_id":
             named.append(event["person_id"])
         key = event[key_field].encode()
-        hops = _number(header(send.headers, "hops")) or 0
+        hops = 0 if came is None else came.hops
         home = partition_of(key, partitions) if send.partition >= 0 else send.partition
         if send.key != key:
             reason, event = "key_mismatch", None
@@ -215,14 +226,16 @@ def _check_rejects(wanted: Wanted, rows: list[Row]) -> Iterator[str]:
     for row in wanted.views["reject_rows"]:
         bare, send = wanted.is_bare(row["number"]), sends[row["number"]]
         key = None if bare or send.key is None else send.key.decode("utf-8", "backslashreplace")
-        payload = None if bare or send.value is None else base64.b64encode(send.value).decode()
+        # A scan that was accepted late leaves a row without its payload: it waits without one.
+        gone = bare or send.value is None or row["status"] == "resolved"
+        payload = None if gone else base64.b64encode(send.value or b"").decode()
         dead: Dead = (row["topic"], row["record_at"], row["reason"], row["status"], key, payload)
         if bare and row["reason"] in ORDERED_REASONS:
             continue
         (perhaps if row["status"] == "resolved" else expected)[dead] += 1
     found: Counter[Dead] = Counter()
     for row in rows:
-        if row["revision"] == _SENT_AGAIN:
+        if _is_settled(row):
             continue
         bare = row["key"] is None and row["payload"] is None
         if bare and row["reason"] in ORDERED_REASONS and wanted.erased_ms:
@@ -240,25 +253,27 @@ def _check_rejects(wanted: Wanted, rows: list[Row]) -> Iterator[str]:
 
 def _check_sent_again(wanted: Wanted, rows: list[Row]) -> Iterator[str]:
     """A scan that was sent again, and is there, has settled the row that it names (SPEC §1)."""
-    settled = {(row["topic"], row["partition"], row["offset"]) for row in rows if row["revision"] == _SENT_AGAIN}
+    names = KEYS["rejects"]
+    settled = {tuple(row[name] for name in names) for row in rows if _is_settled(row)}
     there = {(row["person_id"], row["scan_id"]) for row in wanted.views["scans"]}
     gone = {(row["person_id"], row["scan_id"]) for row in wanted.views["forgotten"]}
     for send, judged in zip(wanted.workload.sends, wanted.judged, strict=True):
-        origin = header(send.headers, "origin")
-        event = judged.line.event
-        if origin is None or not origin.startswith(b"{") or event is None:
+        came, event = came_of(send), judged.line.event
+        if came is None or not came.attempt or event is None:
             continue
-        try:
-            named = wire.parse(origin)
-        except wire.BadEventError:
-            continue
-        assert isinstance(named, dict)
-        key = (named["topic"], named["partition"], named["offset"])
+        topic, *where = came.origin
+        key = (f"checkin.{topic}", *where)
         identity = (event["person_id"], event["scan_id"])
-        if (identity in there) != (key in settled) and identity not in gone:
+        late = any(row["status"] == "resolved" and tuple(row[name] for name in names) == key for row in rows)
+        if (identity in there) != (key in settled or late) and identity not in gone:
             yield f"rejects {key_text(key)}: wanted it {'settled' if identity in there else 'open'}, found otherwise"
         settled.discard(key)
     yield from (f"rejects {key_text(key)}: settled by no scan" for key in sorted(settled))
+
+
+def _is_settled(row: Row) -> bool:
+    """Whether a row was resolved by sending its event again."""
+    return bool(row["detail"] == SETTLED)
 
 
 def coverage(workload: Workload, rows: Rows, topics: Topics) -> Counter[str]:
@@ -270,7 +285,7 @@ def coverage(workload: Workload, rows: Rows, topics: Topics) -> Counter[str]:
         row["reason"] == "unknown_venue" and row["status"] == "resolved" for row in rows["rejects"]
     )
     counts["waiting"] = sum(row["status"] == "waiting" for row in rows["rejects"])
-    counts["sent again"] = sum(row["revision"] == _SENT_AGAIN for row in rows["rejects"])
+    counts["sent again"] = sum(map(_is_settled, rows["rejects"]))
     counts["bare dead letters"] = sum(row["key"] is None and row["payload"] is None for row in rows["rejects"])
     for topic in ("visits", "exposures"):
         history = [row for _, row in folded(topic, topics.get(topic, ()))]

@@ -17,7 +17,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "venues": ("venue_id",),
     "cases": ("case_id", "person_id"),
     "exposures": ("exposure_id",),
-    "rejects": ("topic", "partition", "offset"),
+    "rejects": ("topic", "epoch", "partition", "offset"),
     "ward_minute": ("minute", "ward_code", "part"),
     "venue_hour": ("hour", "venue_id", "part"),
     "area_day": ("day", "level", "code", "part"),

@@ -53,7 +53,7 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
         (streams.shell.runner, "queue", SimQueue(world)),
         (streams.shell.rooms, "ThreadPoolExecutor", NoExecutor),
         (streams.shell.rooms, "os", SimpleNamespace(_exit=_exit_of(world))),
-        (streams.shell.rooms, "load_rulesets", lambda _: rulesets),
+        (streams.shell.rooms, "load_rulesets", lambda *_, **__: rulesets),
         (streams.shell.transaction, "Requests", broker.requests),
         (streams.shell.restore, "Consumer", broker.consumer),
         (sinks.consuming, "Consumer", broker.consumer),

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from streams.core.step import Fault
 from streams.shell.requests import NONE
 
 _OUT_OF_ORDER_SEQUENCE_NUMBER: Final = 45
@@ -65,6 +66,7 @@ class Record(NamedTuple):
     headers: Headers
     transaction: Transaction | None
     appended: float
+    fault: Fault | None = None
 
 
 class Log:

@@ -248,7 +248,7 @@ BUGS: Final[dict[str, Edit]] = {
     "a scan that was accepted waits on": Edit(
         "streams.core.person",
         "take_waiting",
-        "step.changes[scan.key] = None",
+        "waiting.drop(step, state, scan.code, scan.person, scan.scan_id)",
         "pass",
     ),
     "a cell begins anew with each step": Edit(
@@ -277,9 +277,9 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "a dead letter that was accepted later stays open": Edit(
         "streams.core.intake",
-        "resolve_origin",
-        "if not origin:",
-        "if True:",
+        "Desk.settle",
+        "if came.attempt:",
+        "if False:",
     ),
     "a lost retraction": Edit(
         "streams.core.visit_changes",

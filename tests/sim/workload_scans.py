@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from streams.core.partition import partition_of
+from streams.core.rejected import Origin
+from streams.core.returned import RETURNS, Provenance, headers_of
 from tests.oracle import hostile, wire
 from tests.oracle.register import CODES, GHOSTS
 from tests.oracle.render import MINUTE_MS, render, time_text
@@ -53,10 +55,10 @@ def _minute_text(minute: int) -> str:
 
 
 def misrouted(rng: random.Random, send: Send, partitions: int) -> Send:
-    """The same record on a partition that is not its key's, perhaps after some hops: two are the most."""
+    """The same record on a partition that is not its key's; of an input, no header says how often it went on."""
     home = partition_of(send.key or b"", partitions)
     headers = [*send.headers]
-    hops = rng.choice([None, None, b"0", b"1", b"1", b"2", b"7", b"x"])
+    hops = rng.choice([None, None, b"1", b"2", b"7", b"x"])
     if hops is not None:
         headers.append(("hops", hops))
     return Send(
@@ -191,11 +193,20 @@ class Scans:
         return sends
 
     def _sent_again(self, send: Send) -> Send:
-        """With the header that names the reject that it settles; now and then with one that names none."""
-        origin = {"topic": "checkin.scans", "partition": 0, "offset": 10**9 + len(self.events)}
-        origin |= {"record_at": send.timestamp_ms, "reason": "too_old"}
-        names = json.dumps(origin).encode()
-        return self._headed(send, ("origin", self.rng.choice([names, names, names, b"[]", b"{"])))
+        """As ``rejects --redrive`` sends it: by ``returns``, whose headers name the row that it settles."""
+        rng = self.rng
+        if rng.random() < 0.2:
+            # Whoever may write an input may write headers, too: there they are nothing.
+            return self._headed(send, ("origin", rng.choice([b"[]", b"{", b'"\xed\xa0\x80"'])), ("attempt", b"1"))
+        first_ms = max(0, send.timestamp_ms - rng.choice([0, 0, 1, 1000, -1000]))
+        origin = Origin("scans", rng.choice([0, 0, 1]), rng.randrange(self.partitions), 10**9 + len(self.events))
+        came = Provenance(origin, first_ms, attempt=rng.choice([1, 1, 2]), reason="in_future")
+        partition, hops = -1, 0
+        if rng.random() < 0.2 and self.partitions > 1:
+            hops = rng.choice([0, 1, 2])
+            partition = (partition_of(send.key or b"", self.partitions) + 1) % self.partitions
+        headers = headers_of(came._replace(hops=hops))
+        return Send(send.at, RETURNS, send.key, send.value, send.timestamp_ms, partition, headers)
 
     def _copy(self, at: float) -> Send:
         event = self.rng.choice(self.events[-60:])
