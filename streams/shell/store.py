@@ -267,18 +267,19 @@ class Store:
         pairs = self._stored(max(prefix, after), prefix[:-1] + bytes((prefix[-1] + 1,)), limit + 1)
         return pairs[1:] if pairs and pairs[0][0] <= after else pairs[:limit]
 
-    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
-        """All pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
+    def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
+        """The pairs with ``first`` <= key < ``stop``, in key order, changes on their way included; the first ``limit``."""
         # What is on its way is looked at first: the committer takes it off only once it is on the disk, so what
         # it takes off from here on is found there. What is found in both is the same or newer in the first.
         on_way: dict[bytes, bytes | None] = {}
         for pending in tuple(self._pending):
             on_way |= pending.between(first, stop)
-        committed = self._stored(first, stop)
+        # Each change on its way may take one away: so many more are read, and the first ones are still whole.
+        committed = self._stored(first, stop, None if limit is None else limit + len(on_way))
         if not on_way:
             return committed
         merged = dict(committed) | on_way
-        return sorted((key, value) for key, value in merged.items() if value is not None)
+        return sorted((key, value) for key, value in merged.items() if value is not None)[:limit]
 
     def _stored(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
         """Up to ``limit`` pairs with ``first`` <= key < ``stop`` that are in RocksDB, in key order."""

@@ -5,7 +5,7 @@ WriteBatches since the last flush that was asked for, each whole or not at all.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import cast
