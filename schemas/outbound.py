@@ -326,6 +326,10 @@ ReasonCode = Literal[
     "unknown_ruleset",
     "conflicting_duplicate",
     "unknown_venue",
+    "too_many_waiting",
+    "corrupt_batch",
+    "failed",
+    "foreign_record",
 ]
 
 

@@ -64,7 +64,14 @@ def held(person: bytes, state: StateReader) -> list[Case]:
     return [Case(case_id, report.infectious) for case_id, report in reports(person, state).items()]
 
 
-def take_cases(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
+def take_cases(
+    room: RoomPartition,
+    number: int,
+    records: Sequence[InRecord],
+    state: StateReader,
+    *,
+    epoch: int = 0,  # noqa: ARG001 - of the input partition
+) -> Step:
     """One step over a batch of the ``cases`` topic."""
     step = Step(number, newest_ms(records))
     decoded = [decode_case(record.value) for record in records]

@@ -24,7 +24,14 @@ ERASURES: Final = "erasures"
 HEADER_ECHO: Final = "echo"
 
 
-def take_erasures(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
+def take_erasures(
+    room: RoomPartition,
+    number: int,
+    records: Sequence[InRecord],
+    state: StateReader,
+    *,
+    epoch: int = 0,  # noqa: ARG001 - of the input partition
+) -> Step:
     """One step over a batch of the ``erasures`` topic."""
     step = Step(number, newest_ms(records))
     desk = intake.Desk(step, room, ERASURES, state)

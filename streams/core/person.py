@@ -109,7 +109,13 @@ class _Batch:
 
 
 def take_scans(
-    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, venues: Directory
+    room: RoomPartition,
+    number: int,
+    records: Sequence[InRecord],
+    state: StateReader,
+    venues: Directory,
+    *,
+    epoch: int = 0,  # noqa: ARG001 - of the input partition
 ) -> Step:
     """One step over a batch of the ``scans`` topic. Every record ends as exactly one outcome of ``counts``."""
     run = Records.of(records)
@@ -230,7 +236,13 @@ def take_waiting(
 
 
 def take_venues(
-    room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, areas: AreaList
+    room: RoomPartition,
+    number: int,
+    records: Sequence[InRecord],
+    state: StateReader,
+    areas: AreaList,
+    *,
+    epoch: int = 0,  # noqa: ARG001 - of the input partition
 ) -> Step:
     """One step over a batch of the ``venues`` topic: only what is bad leaves a trace here.
 

@@ -18,6 +18,10 @@ ERASED: Final = "erased"
 UNKNOWN_RULESET: Final = "unknown_ruleset"
 CONFLICTING_DUPLICATE: Final = "conflicting_duplicate"
 UNKNOWN_VENUE: Final = "unknown_venue"
+TOO_MANY_WAITING: Final = "too_many_waiting"
+CORRUPT_BATCH: Final = "corrupt_batch"
+FAILED: Final = "failed"
+FOREIGN_RECORD: Final = "foreign_record"
 
 REASONS: Final = MappingProxyType(
     {
@@ -32,6 +36,10 @@ REASONS: Final = MappingProxyType(
         UNKNOWN_RULESET: "the case names a ruleset that is not known",
         CONFLICTING_DUPLICATE: "another scan with this identity but other content was processed before",
         UNKNOWN_VENUE: "no venue has this id or code yet; the scan waits for its registration",
+        TOO_MANY_WAITING: "so many scans of this person wait for the same code already that no further one can",
+        CORRUPT_BATCH: "the record batch contradicts itself, so nothing in it can be trusted",
+        FAILED: "the pipeline itself fails at this record: a bug; it can be sent again once that is mended",
+        FOREIGN_RECORD: "the record stands on a topic of the pipeline's own, but is none of its events",
     }
 )
 """Every reject code with its meaning in one sentence."""

@@ -27,10 +27,12 @@ from schemas.areas import load_areas
 from streams.core.person import VENUES
 from streams.core.room import PERSON_ROOM
 from streams.shell.changelogs import CHANGELOGS, keep_only_stores_of
+from streams.shell.inputs import TOPICS
 from streams.shell.register import Register
 from streams.shell.register_copy import RegisterCopy
-from streams.shell.rooms import TOPICS, Rooms, die
-from streams.shell.transport import OutsideFirst, Run
+from streams.shell.rooms import Rooms, die
+from streams.shell.seeking import LOOK_SECONDS
+from streams.shell.transport import Assignor, OutsideFirst, Run
 from truyvet import logs
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.disk import DiskWatch
@@ -105,6 +107,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         stream_buffer_maxsize=2,
         stream_wait_empty=True,
         TableManager=_NoTables,
+        PartitionAssignor=Assignor,
         ConsumerScheduler=partial(OutsideFirst, [settings.topic(topic) for topic in TOPICS[PERSON_ROOM]]),
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -179,7 +182,11 @@ class Worker:
             log.warning("the stores are not of these changelogs and start from nothing")
         register.start(rooms.register_changed, RegisterCopy(self._directory / "register", ids[VENUES]))
         # Meanwhile the worker joins its group and opens its partitions; what they do waits for the register.
-        tasks = [asyncio.create_task(_loaded(register)), asyncio.create_task(self._watch(app, register, stopping))]
+        tasks = [
+            asyncio.create_task(_loaded(register)),
+            asyncio.create_task(self._watch(app, register, stopping)),
+            asyncio.create_task(_look_at_inputs(rooms)),
+        ]
         if not stopping.is_set():
             await app.start()
             await stopping.wait()
@@ -225,6 +232,8 @@ class Worker:
             return False, "no partitions assigned yet"
         if self._disk.complaint is not None:
             return False, self._disk.complaint
+        if self._rooms.trouble is not None:
+            return False, self._rooms.trouble
         stuck_seconds = time.monotonic() - self._moved_at
         if stuck_seconds > _STUCK_SECONDS:
             return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"
@@ -266,6 +275,12 @@ async def _loaded(register: Register) -> None:
     log.info("register is loaded", venues=len(register.directory), read=register.records_read)
     gc.collect()
     gc.freeze()
+
+
+async def _look_at_inputs(rooms: Rooms) -> None:
+    while True:
+        await rooms.look_at_inputs()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _tune() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sinks.tables import SINK_TOPICS
-from streams.shell.rooms import TOPICS
+from streams.shell.inputs import TOPICS
 from streams.shell.runner import Runner
 from tests.sim.worker import SimWorker
 
