@@ -147,11 +147,14 @@ class Seeking(Progress):
 
     # All the time.
 
-    async def look_at_inputs(self) -> None:
-        """Compares the inputs with what is read, once; to be called every few seconds."""
+    async def look_at_inputs(self) -> Mapping[str, Described]:
+        """Compares the inputs with what is read, once; to be called every few seconds.
+
+        Returns what the broker says of them and of the changelogs: nothing, if it does not answer.
+        """
         described = await asyncio.to_thread(self._asking.ask)
         if described is None:
-            return
+            return {}
         complaints = with_more_partitions(self._settings, described)
         for sentence in complaints:
             if sentence not in self._complaints:
@@ -161,6 +164,7 @@ class Seeking(Progress):
             other = [runner for runner in self._runners.values() if self._is_other(runner, described)]
             if other and not self._closed:
                 await self._seek(other)
+        return described
 
     def _is_other(self, runner: Runner, described: Mapping[str, Described]) -> bool:
         """Whether a room's inputs are there, and others than those that it reads, or not sought yet."""

@@ -20,6 +20,7 @@ Take = Callable[[Sequence[InRecord], int, StateReader], Step]
 """The same of some records."""
 
 Result = TypeVar("Result")
+One = TypeVar("One")
 
 _CORE: Final = "streams.core."
 _PROJECT: Final = "streams."
@@ -109,6 +110,28 @@ def _place(trace: TracebackType | None) -> str:
         depth += 1
         trace = trace.tb_next
     return max(places)[-1] if places else "nowhere"
+
+
+def take_each(
+    records: Sequence[One], take: Callable[[Sequence[One]], object], failed: Callable[[One, str], None]
+) -> None:
+    """Takes records, where that raises in halves, in their order; ``failed`` is told of single ones at which it does.
+
+    ``take`` may have taken some of them before it raised, so taking them again must change nothing.
+    """
+    parts = [records]
+    while parts:
+        part = parts.pop()
+        try:
+            take(part)
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug costs the record at which it shows, and no more
+            middle = len(part) // 2
+            if middle:
+                parts += [part[middle:], part[:middle]]
+            else:
+                failed(part[0], CoreFailedError(error).detail)
 
 
 def take_failed(
