@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sinks.tables import SINK_TOPICS
 from streams.core import expiry
 from streams.core.step import Step
-from streams.shell.rooms import TOPICS
+from streams.shell.inputs import TOPICS
 from streams.shell.runner import Runner
 from tests.sim.worker import SimWorker
 
