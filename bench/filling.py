@@ -60,9 +60,9 @@ class MemoryState:
         found = sorted(key for key in self.data if key.startswith(prefix) and key > after)
         return [(key, self.data[key]) for key in found[:limit]]
 
-    def between(self, first: bytes, stop: bytes) -> list[Pair]:
-        """All pairs with ``first`` <= key < ``stop``."""
-        return [(key, self.data[key]) for key in sorted(self.data) if first <= key < stop]
+    def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[Pair]:
+        """The pairs with ``first`` <= key < ``stop``; the first ``limit``."""
+        return [(key, self.data[key]) for key in sorted(self.data) if first <= key < stop][:limit]
 
     def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Takes a step's changes in."""

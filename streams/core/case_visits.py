@@ -34,13 +34,6 @@ class Cut(NamedTuple):
     until_ms: int
 
 
-class Case(NamedTuple):
-    """A case of a person; None if it does not count (any more)."""
-
-    case_id: str
-    infectious: Infectious | None
-
-
 def cut(visit: Visit, infectious: Infectious) -> Cut | None:
     """The visit cut to the infectious period; None if nothing is left that the ruleset counts."""
     from_ms, to_ms = max(visit.start_ms, infectious.from_ms), min(visit.end_ms, infectious.to_ms)

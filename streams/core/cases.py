@@ -1,67 +1,24 @@
 """Case reports in the person room (SPEC §6): which report of a case counts, and which visits are a case's.
 
 A case is (case_id, person_id). Of its reports the one with the largest (reported_at, canonical JSON) counts,
-in whatever order they come; so the state keeps both, and with them the infectious period as the ruleset
-told it when the report was accepted. A value is::
-
-    reported_ms i64 | n u32, JSON of Infectious (n = 0: withdrawn) | canonical JSON
+in whatever order they come (``reports.py``). What follows for the person's visits may take several portions
+(``case_changes.py``).
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
-from streams.core import intake, keys, reasons, wire
-from streams.core.case_visits import Case, Infectious, Sender
+from streams.core import intake, keys, pending, reasons, wire
+from streams.core.case_changes import CaseChange
+from streams.core.case_visits import Infectious
 from streams.core.decode import decode_case
 from streams.core.inbound import CaseIn
 from streams.core.records import newest_ms
+from streams.core.reports import Report, unpack
 from streams.core.room import CASE_AGE_MS_MAX, RoomPartition
 from streams.core.step import InRecord, StateReader, Step
 from streams.core.timeline import Timeline
 
 CASES = "cases"
-_FIXED = struct.Struct("<qI")
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Infectious).decode
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What state keeps of a report that counts."""
-
-    reported_ms: int
-    canonical: bytes
-    infectious: Infectious | None
-
-    @property
-    def order(self) -> tuple[int, bytes]:
-        """Of two reports the one with the larger order counts."""
-        return self.reported_ms, self.canonical
-
-    def pack(self) -> bytes:
-        """The state value."""
-        period = b"" if self.infectious is None else _encode(self.infectious)
-        return _FIXED.pack(self.reported_ms, len(period)) + period + self.canonical
-
-
-def unpack(packed: bytes) -> Report:
-    """The report of a state value."""
-    reported_ms, length = _FIXED.unpack_from(packed)
-    period, canonical = packed[_FIXED.size : _FIXED.size + length], packed[_FIXED.size + length :]
-    return Report(reported_ms, canonical, _decode(period) if period else None)
-
-
-def reports(person: bytes, state: StateReader) -> dict[str, Report]:
-    """The reports that count of a person (16 bytes), by case_id, as state holds them."""
-    prefix = keys.case_reports(person)
-    pairs = state.between(prefix, prefix + b"\xff")
-    return {key[len(prefix) :].decode(): unpack(value) for key, value in pairs}
-
-
-def held(person: bytes, state: StateReader) -> list[Case]:
-    """The cases of a person (16 bytes) as state holds them."""
-    return [Case(case_id, report.infectious) for case_id, report in reports(person, state).items()]
 
 
 def take_cases(
@@ -92,39 +49,37 @@ def take_cases(
         else:
             step.count("accepted")
             counting[identity] = (judged, timed)
-    _store(step, room.partition, state, before, counting)
+    _store(room, step, state, before, counting)
     if sum(step.counts.values()) != len(records):
         raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
     return step
 
 
 def _store(
+    room: RoomPartition,
     step: Step,
-    partition: int,
     state: StateReader,
     before: Mapping[tuple[str, str], Report | None],
     counting: Mapping[tuple[str, str], tuple[Report, intake.Timed[CaseIn]]],
 ) -> None:
     """Keeps the reports that count now, says so, and sends what changes of their persons' case visits."""
     timelines: dict[str, Timeline] = {}
+    changes: list[CaseChange] = []
     for (person_id, case_id), (report, timed) in counting.items():
         person = bytes.fromhex(person_id)
         step.changes[keys.case_report(person, case_id.encode())] = report.pack()
         value = wire.case_state(timed.event, step.number)
-        step.emit("case-states", person_id.encode(), value, timed.now_ms, partition)
+        step.emit("case-states", person_id.encode(), value, timed.now_ms, room.partition)
         if person_id not in timelines:
             timelines[person_id] = Timeline(person, state.get(keys.person_head(person)), state)
             timelines[person_id].note_cases(held=True)
         old = before[person_id, case_id]
         was = None if old is None else old.infectious
-        periods = [period for period in (was, report.infectious) if period is not None]
-        if periods:
-            visits = timelines[person_id].visits_between(
-                min(period.from_ms for period in periods), max(period.to_ms for period in periods)
-            )
-            Sender(step, person_id, timed.now_ms, "case").case_changed(case_id, was, report.infectious, visits)
+        if was is not None or report.infectious is not None:
+            changes.append(CaseChange(person_id, case_id, was, timed.now_ms))
     for timeline in timelines.values():
         step.changes |= timeline.changes()
+    pending.begin(room, step, state, changes)
 
 
 def cases_expired_ms(room: RoomPartition, state: StateReader) -> int:

@@ -1,4 +1,6 @@
-"""Erasures in the person room (SPEC §8): in one step, all that is a person's of before an instant and what follows.
+"""Erasures in the person room (SPEC §8): all that is a person's of before an instant and what follows, at once.
+
+That may take several portions, between which no other record is taken (``pending.py``).
 
 Those are scans, waiting ones too, cases and dead letters; visits, case visits and exposures follow. What stays is
 the instant itself, in the head of the timeline, by which later arrivals from before it are known. Dead letters may
@@ -7,13 +9,21 @@ all others, with a copy of the request under the header ``echo``.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, Self, TypeVar
 
-from streams.core import cases, intake, keys, rejected, waiting, wire
-from streams.core.case_visits import Case
+import msgspec
+from msgspec.structs import replace
+
+from streams.core import intake, keys, pending, rejected, waiting, wire
+from streams.core.case_changes import tell_case
+from streams.core.case_visits import Sender
 from streams.core.decode import decode_erasure
+from streams.core.held_scans import Place
 from streams.core.inbound import ErasureIn
+from streams.core.pending import Turn
 from streams.core.records import newest_ms
+from streams.core.rejected import RejectEntry
+from streams.core.reports import case_id_of, reports
 from streams.core.returned import send_back
 from streams.core.room import RoomPartition
 from streams.core.step import InRecord, StateReader, Step
@@ -21,6 +31,8 @@ from streams.core.timeline import Timeline
 from streams.core.visit_changes import VisitChanges
 
 ERASURES: Final = "erasures"
+_RECORDS_PER_SCAN: Final = 3
+"""Which a step has of a scan that goes, about: two in topics, one in state."""
 
 
 def take_erasures(
@@ -47,8 +59,14 @@ def take_erasures(
         desk.settle(timed.record, event)
         if later and own:
             _tell_others(step, room, timed)
+    works: list[Forget] = []
     for person_id, request in requests.items():
-        _Forgetting(desk, person_id, request.now_ms).carry_out(request.until_ms, own=request.own)
+        person = bytes.fromhex(person_id)
+        for entry in desk.noted[person]:  # by this very step: what state holds is the work's
+            if entry.event_ms <= request.until_ms:
+                _bare(step, room, person, entry, request.now_ms)
+        works.append(Forget(person_id, request.until_ms, request.now_ms, "cases" if request.own else "rejects"))
+    pending.begin(room, step, state, works)
     if sum(step.counts.values()) != len(records):
         raise AssertionError(f"{len(records)} records, but outcomes {step.counts}")
     return step
@@ -79,66 +97,116 @@ def _tell_others(step: Step, room: RoomPartition, timed: intake.Timed[ErasureIn]
             send_back(step, timed.record, timed.came._replace(echo=True, hops=0, attempt=0, reason=""), partition)
 
 
-class _Forgetting:
-    """One person's erasure in one partition."""
+class Forget(msgspec.Struct, frozen=True, array_like=True, tag="forget"):
+    """One person's erasure in one partition, as work: cases first, by the visits as they were; scans; dead letters."""
 
-    def __init__(self, desk: intake.Desk, person_id: str, now_ms: int) -> None:
-        self._desk = desk
-        self._step = desk.step
-        self._room = desk.room
-        self._state = desk.state
-        self._person_id = person_id
-        self._person = bytes.fromhex(person_id)
-        self._now_ms = now_ms
+    person_id: str
+    until_ms: int
+    """What is from up to and including this goes."""
+    now_ms: int
+    """Record timestamp of the request."""
+    stage: Literal["cases", "scans", "rejects"]
+    """What is to go next; of another partition's person there are only dead letters here."""
+    after: bytes = b""
+    """The key of the report, or row, that was dealt with last."""
+    start: Place | None = None
+    """Of the case after that: where the chunk of the timeline begins to go on with."""
+    keeps_cases: bool = False
+    """Whether a case was seen that stays."""
+    floor_ms: int | None = None
+    """Of a timeline that is erased in part: ``Erased.floor_ms``."""
 
-    def carry_out(self, until_ms: int, *, own: bool) -> None:
-        """Forgets what is from up to and including ``until_ms``; another partition's person has dead letters only."""
-        state = self._state
-        timeline = Timeline(self._person, state.get(keys.person_head(self._person)), state)
-        gone, were, are = timeline.erase(until_ms, self._room.clock)
-        if own:
-            key, number = self._person_id.encode(), self._step.number
-            for scan in gone:
-                if scan.waiting:
-                    waiting.drop(self._step, self._state, scan.code, self._person, scan.scan_id)
-                else:
-                    value = wire.erased_scan(scan.scan_id, key, scan.occurred_ms, number)
-                    self._step.emit("enriched", key, value, self._now_ms, self._room.partition)
-            changes = VisitChanges(self._step, self._person_id, self._now_ms, were, are)
-            changes.emit()
-            if timeline.has_cases:
-                kept, dropped = self._erase_cases(until_ms)
-                changes.emit_for(kept, dropped)
-                timeline.note_cases(held=bool(kept))
-        self._erase_rejects(until_ms)
-        self._step.changes |= timeline.changes()
+    def advance(self, turn: Turn) -> Self | None:
+        """See ``pending.Work``."""
+        person, state = bytes.fromhex(self.person_id), turn.state
+        timeline = Timeline(person, state.get(keys.person_head(person)), state)
+        timeline.note_erased(self.until_ms)
+        rest = self
+        if rest.stage == "cases":
+            rest = _erase_cases(rest, turn, timeline)
+        if rest.stage == "scans" and not turn.is_full:
+            rest = _erase_scans(rest, turn, timeline)
+        turn.step.changes |= timeline.changes()
+        if rest.stage == "rejects" and not turn.is_full:
+            return _erase_rejects(rest, turn)
+        return rest
 
-    def _erase_cases(self, until_ms: int) -> tuple[list[Case], list[Case]]:
-        """(the cases that stay, those that are forgotten)."""
-        kept, dropped = [], []
-        for case_id, report in cases.reports(self._person, self._state).items():
-            case = Case(case_id, report.infectious)
-            if report.reported_ms > until_ms:
-                kept.append(case)
-                continue
-            dropped.append(case)
-            self._step.changes[keys.case_report(self._person, case_id.encode())] = None
-            value = wire.erased_case(case_id, self._person_id, self._step.number)
-            self._step.emit("case-states", self._person_id.encode(), value, self._now_ms, self._room.partition)
-        return kept, dropped
 
-    def _erase_rejects(self, until_ms: int) -> None:
-        """Writes the person's rows of ``rejects`` again, without key and payload."""
-        prefix = keys.person_rejects(self._person)
-        held = [rejected.unpack(value) for _, value in self._state.between(prefix, prefix + b"\xff")]
-        for entry in (*held, *self._desk.noted[self._person]):
-            if entry.event_ms > until_ms:
-                continue
-            status = "resolved" if entry.status == "waiting" else entry.status
-            origin = entry.origin._replace(topic=self._room.topic_prefix + entry.topic)
-            row = wire.reject(
-                *(origin, entry.record_ms, None, None),
-                reason=entry.reason, detail=entry.detail, status=status, attempts=entry.attempts, bare=True,
-            )  # fmt: skip
-            self._step.emit("rejects", None, row, self._now_ms, self._room.partition)
-            self._step.changes[entry.key(self._person)] = None
+F = TypeVar("F", bound=Forget)
+
+
+def _erase_cases(forget: F, turn: Turn, timeline: Timeline) -> F:
+    """Takes back the cases from before; those that stay are told of the scans that go."""
+    person_id, step = forget.person_id, turn.step
+    if not timeline.has_cases:
+        return replace(forget, stage="scans")
+    sender = Sender(step, person_id, forget.now_ms, "visit")
+    after, start, keeps = forget.after, forget.start, forget.keeps_cases
+    for key, report in reports(bytes.fromhex(person_id), turn.state, after):
+        if report.reported_ms > forget.until_ms:
+            keeps = True
+        else:
+            case_id = case_id_of(key)
+            start = tell_case(turn, sender, timeline, (case_id, report.infectious, None), start)
+            if start is not None:
+                return replace(forget, after=after, start=start, keeps_cases=keeps)
+            step.changes[key] = None
+            value = wire.erased_case(case_id, person_id, step.number)
+            step.emit("case-states", person_id.encode(), value, forget.now_ms, turn.room.partition)
+        after = key
+        turn.look_at(1)
+        if turn.is_full:
+            return replace(forget, after=after, start=None, keeps_cases=keeps)
+    timeline.note_cases(held=keeps)
+    return replace(forget, stage="scans", after=b"", start=None, keeps_cases=keeps)
+
+
+def _erase_scans(forget: F, turn: Turn, timeline: Timeline) -> F:
+    """Takes back the scans from before, and the visits that followed from them."""
+    person_id, now_ms, step = forget.person_id, forget.now_ms, turn.step
+    person, key = bytes.fromhex(person_id), person_id.encode()
+    scans_max = max(1, turn.records_left // _RECORDS_PER_SCAN)
+    erased = timeline.erase(forget.until_ms, turn.room.clock, scans_max, forget.floor_ms)
+    for scan in erased.gone:
+        if scan.waiting:
+            waiting.drop(step, turn.state, scan.code, person, scan.scan_id)
+        else:
+            value = wire.erased_scan(scan.scan_id, key, scan.occurred_ms, step.number)
+            step.emit("enriched", key, value, now_ms, turn.room.partition)
+    changes = VisitChanges(step, person_id, now_ms, erased.were, erased.are)
+    changes.emit()
+    if forget.keeps_cases:
+        turn.further += changes.for_cases()
+    return replace(forget, stage="scans" if erased.more else "rejects", floor_ms=erased.floor_ms)
+
+
+def _erase_rejects(forget: F, turn: Turn) -> F | None:
+    """Writes the person's rows of ``rejects`` again, without key and payload."""
+    person = bytes.fromhex(forget.person_id)
+    prefix = keys.person_rejects(person)
+    first = forget.after + b"\0" if forget.after else prefix
+    while True:
+        most = turn.records_left
+        pairs = turn.state.between(first, prefix + b"\xff", most)
+        for key, value in pairs:
+            entry = rejected.unpack(value)
+            if entry.event_ms <= forget.until_ms and key not in turn.step.changes:
+                _bare(turn.step, turn.room, person, entry, forget.now_ms)
+        turn.look_at(len(pairs))
+        if len(pairs) < most:
+            return None
+        if turn.is_full:
+            return replace(forget, after=pairs[-1][0])
+        first = pairs[-1][0] + b"\0"
+
+
+def _bare(step: Step, room: RoomPartition, person: bytes, entry: RejectEntry, now_ms: int) -> None:
+    """Writes a row that is remembered under a person again, without key and payload, and forgets it."""
+    status = "resolved" if entry.status == "waiting" else entry.status
+    origin = entry.origin._replace(topic=room.topic_prefix + entry.topic)
+    row = wire.reject(
+        *(origin, entry.record_ms, None, None),
+        reason=entry.reason, detail=entry.detail, status=status, attempts=entry.attempts, bare=True,
+    )  # fmt: skip
+    step.emit("rejects", None, row, now_ms, room.partition)
+    step.changes[entry.key(person)] = None

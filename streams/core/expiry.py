@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from streams.core import cases, keys, proximity, rejected, waiting
+from streams.core import keys, proximity, rejected, waiting
 from streams.core.exposures import contact_of
 from streams.core.held_scans import may_hold_older
+from streams.core.reports import report_times
 from streams.core.room import CASE_AGE_MS_MAX, PERSON_ROOM, RoomPartition
 from streams.core.step import StateReader, Step
 from streams.core.timeline import Timeline
@@ -60,13 +61,13 @@ def take_expiry(
         after = max(after, portion.first)
         while True:
             pairs = state.scan(portion.tag, PAGE_KEYS, after)
-            over = sweep.take(portion, pairs)
-            if over:
+            following = sweep.take(portion, pairs, after)
+            if following is None:
                 after = portion.tag + b"\xff"
                 break
-            after = portion.onward(pairs[-1][0])
+            after = following
             looked_at += len(pairs)
-            if looked_at >= PORTION_KEYS or len(sweep.step.changes) >= PAGE_KEYS:
+            if looked_at >= PORTION_KEYS or sweep.is_full:
                 return sweep.step, after
     sweep.step.changes[keys.SWEPT] = keys.pack_expired(sweep.cut.scans_ms)
     return sweep.step, None
@@ -76,8 +77,8 @@ class _Portion(NamedTuple):
     """Keys of one tag (``keys.py``) of which something may have to go."""
 
     tag: bytes
-    drop: Callable[[bytes, bytes], object]
-    """Drops what is too old of a key and value."""
+    drop: Callable[[bytes, bytes], bool]
+    """Drops what is too old of a key and value; True if that was only a part of it."""
     first: bytes = b""
     """Up to and including this key nothing is left."""
     stop: bytes | None = None
@@ -101,6 +102,8 @@ class _Sweep:
         self._swept_day = room.clock.place(keys.expired_of(swept))[2] if swept else b""
         self._cutoff_key = keys.time_key(cut.scans_ms)
         self._fewer: dict[bytes, Counter[int]] = {}
+        self.is_full = False
+        """Whether the rest is for the next portion."""
 
     def person_room(self) -> Sequence[_Portion]:
         """What the person room may have to let go of, in key order."""
@@ -121,57 +124,80 @@ class _Sweep:
             _Portion(b"x", self._case_visit),
         )
 
-    def take(self, portion: _Portion, pairs: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Drops what is too old of a page; whether nothing more can be."""
+    def take(self, portion: _Portion, pairs: Sequence[tuple[bytes, bytes]], after: bytes) -> bytes | None:
+        """Drops what is too old of a page past ``after``; the key to go on after, None if nothing more can be too old."""
         drop, stop = portion.drop, portion.stop
         for key, value in pairs:
             if stop is not None and key >= stop:
-                return True
-            drop(key, value)
+                return None
+            in_part = drop(key, value)
+            self.is_full = in_part or len(self.step.changes) >= PAGE_KEYS
+            if not in_part:
+                after = key
+            if self.is_full:
+                break
         self.store_case_counts()
-        return len(pairs) < PAGE_KEYS
+        if self.is_full:
+            return after
+        return portion.onward(after) if len(pairs) == PAGE_KEYS else None
 
-    def _drop(self, key: bytes, _: bytes) -> None:
+    def _drop(self, key: bytes, _: bytes) -> bool:
         self.step.changes[key] = None
+        return False
 
-    def _reject(self, key: bytes, value: bytes) -> None:
+    def _reject(self, key: bytes, value: bytes) -> bool:
         if rejected.unpack(value).record_ms < self.cut.scans_ms:
             self.step.changes[key] = None
+        return False
 
-    def _person(self, key: bytes, value: bytes) -> None:
+    def _person(self, key: bytes, value: bytes) -> bool:
         if not may_hold_older(value, self.cut.scans_ms):
-            return
+            return False
         person = key[1:]
         timeline = Timeline(person, value, self._state)
-        for scan in timeline.expire(self.cut.scans_ms, self._clock):
+        gone, in_part = timeline.expire(self.cut.scans_ms, self._clock, PAGE_KEYS)
+        for scan in gone:
             if scan.waiting:
                 waiting.drop(self.step, self._state, scan.code, person, scan.scan_id)
         if timeline.erased_ms is not None and timeline.erased_ms < self.cut.cases_ms:
             timeline.drop_mark()
-        if timeline.has_cases:
-            reports = cases.reports(person, self._state)
-            old = [case_id for case_id, report in reports.items() if report.reported_ms < self.cut.cases_ms]
-            self.step.changes |= dict.fromkeys([keys.case_report(person, case_id.encode()) for case_id in old])
-            timeline.note_cases(held=len(old) < len(reports))
+        if timeline.has_cases and not in_part:
+            in_part = self._cases(person, timeline)
         self.step.changes |= timeline.changes()
+        return in_part
 
-    def _visit(self, key: bytes, value: bytes) -> None:
+    def _cases(self, person: bytes, timeline: Timeline) -> bool:
+        """Drops a person's reports that are too old; True if only a part of them."""
+        held = False
+        for key, reported_ms in report_times(person, self._state):
+            if reported_ms >= self.cut.cases_ms:
+                held = True
+                continue
+            if len(self.step.changes) >= PAGE_KEYS:
+                return True
+            self.step.changes[key] = None
+        timeline.note_cases(held=held)
+        return False
+
+    def _visit(self, key: bytes, value: bytes) -> bool:
         at = key.index(b"\0") + 2
         if key[at : at + keys.TIME_KEY_BYTES] < self._cutoff_key:
             visit = contact_of(key, value)
             if visit.start_ms + longest_of_category(visit.category) < self.cut.scans_ms:
                 self.step.changes[key] = None
+        return False
 
     def _past_young_visits(self, key: bytes) -> bytes:
         """Visits of a venue and class are in the order of their time: after a young one come only younger ones."""
         start_ms, _ = keys.split_venue_visit(key)
         return keys.after_class(key) if start_ms >= self.cut.scans_ms else key
 
-    def _case_visit(self, key: bytes, _: bytes) -> None:
+    def _case_visit(self, key: bytes, _: bytes) -> bool:
         venue, length, start_ms = keys.split_case_visit(key)
         if start_ms + VISIT_MS_MAX < self.cut.scans_ms:
             self.step.changes[key] = None
             self._fewer.setdefault(venue, Counter())[length] += 1
+        return False
 
     def store_case_counts(self) -> None:
         """Lowers the counts of case visits by those that this portion dropped."""

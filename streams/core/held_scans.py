@@ -352,6 +352,21 @@ class HeldScans:
             self._chunks.pop(start, None)
             self._carries.pop(start, None)
 
+    def _count_first_day_again(self, clock: LocalClock) -> None:
+        """Keeps which areas a long timeline counted on its first day, of which some scans are gone."""
+        self._areas.clear()
+        areas: dict[bytes, None] = {}
+        first_day = None
+        for scan in (scan for start in self._starts or () for scan in scans_of(self._chunk(start))):
+            day = clock.place(scan.occurred_ms)[2]
+            first_day = first_day or day
+            if day != first_day:
+                break
+            if not scan.waiting:
+                areas[scan.attributes[:10]] = None
+        if first_day is not None:
+            self._changes[keys.person_day(self._person, first_day)] = b"".join(areas) or None
+
 
 def accepted_in(blob: bytes) -> Iterator[StoredScan]:
     """The scans of a packed run that do not wait."""

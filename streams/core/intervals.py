@@ -10,7 +10,7 @@ A stored value begins with the interval's end as ``keys.time_key``, so that a lo
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from streams.core.crossing import Interval
@@ -32,19 +32,35 @@ def length_class(length_ms: int) -> int:
 
 
 def overlapping(
-    state: StateReader, prefix: bytes, classes: Iterable[int], sought: Interval
-) -> list[tuple[bytes, bytes]]:
-    """The pairs under ``prefix`` whose interval overlaps ``sought`` and is of one of ``classes``.
+    state: StateReader,
+    prefix: bytes,
+    classes: Iterable[int],
+    sought: Interval,
+    after: bytes,
+    limit: Callable[[], int],
+) -> Iterator[tuple[list[tuple[bytes, bytes]], bytes, int]]:
+    """The pairs under ``prefix`` whose interval overlaps ``sought`` and is of one of ``classes``, page by page.
 
-    A key is the prefix, its class as one byte, its start as ``keys.time_key``, and what tells equal ones apart.
+    Each page comes with the key to go on ``after``, which is at first empty, and how many pairs were read for it: at
+    most ``limit()``. A key is the prefix, its class as one byte, its start as ``keys.time_key``, and what tells equal
+    ones apart.
     """
-    after, stop = time_key(sought.start_ms), time_key(sought.end_ms)
-    found = []
+    from_ms, to_ms = sought
+    ended, begun = time_key(from_ms), time_key(to_ms)
     for length in classes:
         of_class = prefix + bytes((length,))
+        if of_class < after[: len(of_class)]:
+            continue
         first = of_class
         if length < len(_BOUNDS_MS):
-            first += time_key(sought.start_ms - _BOUNDS_MS[length] + 1)
-        pairs = state.between(first, of_class + stop)
-        found += [pair for pair in pairs if pair[1][:TIME_KEY_BYTES] > after]
-    return found
+            first += time_key(from_ms - _BOUNDS_MS[length] + 1)
+        if after >= first:
+            first = after + b"\0"
+        read = most = 1
+        while read == most:
+            most = limit()
+            pairs = state.between(first, of_class + begun, most)
+            read = len(pairs)
+            if pairs:
+                first = pairs[-1][0] + b"\0"
+                yield [pair for pair in pairs if pair[1][:TIME_KEY_BYTES] > ended], pairs[-1][0], read

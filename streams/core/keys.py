@@ -19,6 +19,7 @@ tag   key after the tag                            value
 ``v`` venue_id, NUL, length class, start, visit    a visit at a venue (``proximity.py``; venue room)
 ``x`` venue_id, NUL, length class, start, visit,   a case visit at a venue (``proximity.py``; venue room)
       case_id
+``j`` step, number (4)                             work that a step left for portions (``pending.py``)
 ``y`` venue_id                                     how many case visits of each class a venue holds
 ``!`` name                                         the room's own records: input offsets, version
 ===== ============================================ ==================================================
@@ -40,6 +41,7 @@ SWEPT = b"!swept"
 """The same of the last expiry that was carried to its end: what begins with a day has nothing left before it."""
 
 _BIASED = struct.Struct(">Q")
+_PIECE = struct.Struct(">QI")
 _ORIGIN = struct.Struct(">QII")
 _SIGN = 1 << 63
 TIME_KEY_BYTES = _BIASED.size
@@ -167,6 +169,15 @@ def venue_case_visit(venue: bytes, length_class: int, start_ms: int, visit: byte
 def venue_case_count(venue: bytes) -> bytes:
     """Key of how many case visits a venue holds."""
     return b"y" + venue
+
+
+PENDING = b"j"
+PENDING_END = b"k"
+
+
+def pending_work(step: int, number: int) -> bytes:
+    """Key of one piece of the work that a step left: in the order of the steps, and of the pieces of each."""
+    return PENDING + _PIECE.pack(step, number)
 
 
 def split_venue_visit(key: bytes) -> tuple[int, bytes]:

@@ -18,7 +18,7 @@ cdef struct Piece:
 
 cdef class Outbox:
     cdef char* data
-    cdef Py_ssize_t size
+    cdef readonly Py_ssize_t size  # bytes
     cdef Py_ssize_t room
     cdef readonly Py_ssize_t count
 

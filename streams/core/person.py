@@ -7,7 +7,8 @@ A step reads a batch, the state and the register; it returns what to emit and wh
 from collections.abc import Sequence
 from typing import Final
 
-from streams.core import cases, cells, intake, keys, reasons, waiting, wire
+from streams.core import cells, intake, keys, pending, reasons, waiting, wire
+from streams.core.case_changes import CasesOfVisits
 from streams.core.decode import decode_scans, decode_venues
 from streams.core.directory import CATEGORY_BYTES, KEPT_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.in_order import InOrder, places_of
@@ -76,15 +77,17 @@ class _Batch:
 
     def close(self) -> None:
         """Hands every change to the step."""
+        works: list[CasesOfVisits] = []
         for person, timeline in self.timelines.items():
             were, are = timeline.settle()
             if were != are and not self.room.counts_only:
                 changes = VisitChanges(self.step, person, timeline.caused_ms, were, are)
                 changes.emit()
                 if timeline.has_cases:
-                    changes.emit_for(cases.held(bytes.fromhex(person), self.state))
+                    works += changes.for_cases()
             self.step.changes |= timeline.changes()
         cells.store(self.tally, self.step, self.state, self.room)
+        pending.begin(self.room, self.step, self.state, works)
 
     def reject(self, timed: intake.Timed[ScanIn], reason: str, detail: str, status: str = "open") -> None:
         """Writes the row of ``rejects`` of a scan that could be read."""

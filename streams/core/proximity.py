@@ -5,24 +5,23 @@ means is the difference of two joins, with the version that is replaced and with
 are not stored. Where nobody's case has been, a visit is only put where a case visit will find it: no look-up but
 one per venue of a batch, of how many case visits it holds.
 
-Both kinds of record are the project's own: one that cannot be is skipped (``foreign.py``), and one that replaces what is
-not there is a bug of ours, and raises; without a word of whose it was. One topic's batch changes one side of the join only, and all
-changes of one visit in it are taken as one; so a step emits an exposure at most once.
+Both kinds of record are the project's own: one that cannot be is skipped (``foreign.py``), and one that replaces what
+is not there is a bug of ours, and raises; without a word of whose it was. One topic's batch changes one side of the
+join only, and all changes of one visit in it are taken as one; so a step emits an exposure at most once. The join
+itself may take several portions (``joins.py``).
 """
 
 import struct
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from collections.abc import Container, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from streams.core import keys, visit_records
+from streams.core import keys, pending, visit_records
 from streams.core.crossing import (
     CASE_VISITS,
     VISITS,
     CaseVisit,
-    Cause,
     Crossed,
     Interval,
     NotOwnError,
@@ -31,9 +30,10 @@ from streams.core.crossing import (
     was_of,
 )
 from streams.core.directory import CATEGORY_NAMES
-from streams.core.exposures import CaseStay, Contact, Exposure, contact_of, emit_change, exposure_of, pack_visit
+from streams.core.exposures import CaseStay, contact_of, pack_visit
 from streams.core.foreign import are_codes, emit_foreign, is_hex, is_id, read_own
-from streams.core.intervals import CLASSES, length_class, overlapping
+from streams.core.intervals import CLASSES, length_class
+from streams.core.joins import VISIT_CLASSES, CaseNet, VisitNet, of_case_visits, of_visits
 from streams.core.keys import TIME_KEY_BYTES, time_key
 from streams.core.records import Records, newest_ms
 from streams.core.room import RoomPartition
@@ -43,11 +43,7 @@ from streams.core.times import own_ms
 from streams.core.visits import VISIT_MS_MAX
 
 _CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
-_VISIT_CLASSES: Final = range(length_class(VISIT_MS_MAX) + 1)
 _COUNTS = struct.Struct(f"<{CLASSES}I")
-
-Held = TypeVar("Held", Contact, CaseStay)
-Other = TypeVar("Other", Contact, CaseStay)
 
 
 class _Visit(msgspec.Struct, gc=False):
@@ -71,23 +67,6 @@ _encode_stay = msgspec.msgpack.Encoder().encode
 _decode_stay = msgspec.msgpack.Decoder(CaseStay).decode
 
 
-@dataclass(frozen=True, slots=True)
-class _Net(Generic[Held]):
-    """What a batch makes of one visit, or of one case visit: from the version before it to the last one in it."""
-
-    old: Held | None
-    new: Held | None
-    cause: Cause
-    timestamp_ms: int
-
-    def hull(self) -> Interval | None:
-        """The time of all whom it may meet or have met; None for what came and went within the batch."""
-        first, last = self.old or self.new, self.new or self.old
-        if first is None or last is None:
-            return None
-        return Interval(min(first.start_ms, last.start_ms), max(first.end_ms, last.end_ms))
-
-
 def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of ``visits``: keeps them, and says which exposures they begin, change or end."""
     run = Records.of(records)
@@ -95,7 +74,7 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
     cases = _case_counts(run, state)
     foreign: list[InRecord] = []
     step.changes, crossed = visit_records.kept(run, cases) or kept(run, cases, foreign)
-    nets: dict[bytes, dict[bytes, _Net[Contact]]] = {venue: {} for venue in cases}
+    nets: dict[bytes, dict[bytes, VisitNet]] = {venue: {} for venue in cases}
     for record, visit, was, old_key, new_key, value in crossed:
         net = nets[record.key or b""]
         known = net.get(visit)
@@ -105,12 +84,16 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
             held = None if old_key is None or was is None else _held(state, old_key, was)
             old = None if old_key is None or held is None else contact_of(old_key, held)
         new = None if new_key is None else contact_of(new_key, value)
-        net[visit] = _Net(old, new, "visit", record.timestamp)
+        net[visit] = VisitNet(old, new, "visit", record.timestamp)
     for record in foreign:
         emit_foreign(step, room, VISITS, record)
     step.count("accepted", len(run) - len(foreign))
-    for venue, changed in nets.items():
-        _settle_visits(room, step, venue, changed.values(), cases[venue], state)
+    pending.begin(
+        room,
+        step,
+        state,
+        [join for venue, net in nets.items() for join in of_visits(venue, cases[venue], net.values())],
+    )
     return step
 
 
@@ -120,11 +103,10 @@ def kept(
     """The same as ``visit_records.kept``, of records in any form; those that cannot be ours go to ``foreign``."""
     changes: dict[bytes, bytes | None] = {}
     crossed: list[Crossed] = []
-    for record, visit in zip(records, read_own(_decode_visits, records), strict=True):
+    for record, read in zip(records, read_own(_decode_visits, records), strict=True):
         venue = record.key or b""
         try:
-            if visit is None or not is_hex(visit.visit_id) or not is_id(venue):
-                raise NotOwnError
+            visit = _own(venue, read)
             identity = bytes.fromhex(visit.visit_id)
             was = was_of(record.headers)
             old_key = None if was is None else _visit_key(venue, identity, *was)
@@ -154,7 +136,7 @@ def _visit_key(venue: bytes, visit: bytes, start_ms: int, end_ms: int) -> bytes 
     if start_ms == end_ms:
         return None
     length = length_class(end_ms - start_ms)
-    if length not in _VISIT_CLASSES or end_ms - start_ms > VISIT_MS_MAX:
+    if length not in VISIT_CLASSES or end_ms - start_ms > VISIT_MS_MAX:
         raise NotOwnError("no visit is longer than its category's most")
     return keys.venue_visit(venue, length, start_ms, visit)
 
@@ -181,6 +163,13 @@ def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None
     )
 
 
+def _own(venue: bytes, visit: _Visit | None) -> _Visit:
+    """The visit, if its id and its record's key may be the pipeline's own."""
+    if visit is None or not is_hex(visit.visit_id) or not is_id(venue):
+        raise NotOwnError
+    return visit
+
+
 def _own_ms(text: str) -> int:
     try:
         return own_ms(text)
@@ -199,24 +188,11 @@ def _held(state: StateReader, key: bytes, was: Interval) -> bytes | None:
     return value
 
 
-def _settle_visits(
-    room: RoomPartition, step: Step, venue: bytes, nets: Iterable[_Net[Contact]], counts: list[int], state: StateReader
-) -> None:
-    prefix = keys.venue_case_visits(venue)
-    classes = [length for length, count in enumerate(counts) if count]
-
-    def cases(sought: Interval) -> list[CaseStay]:
-        pairs = overlapping(state, prefix, classes, sought)
-        return [_decode_stay(value[TIME_KEY_BYTES:]) for _, value in pairs]
-
-    _settle(step, nets, cases, lambda visit, case: exposure_of(venue, case, visit, room.clock))
-
-
 def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of ``case-visits``: keeps them, and says which exposures they begin, change or end."""
     step = Step(number, newest_ms(records))
     counts = _case_counts(Records.of(records), state)
-    nets: dict[bytes, dict[tuple[str, str], _Net[CaseStay]]] = {}
+    nets: dict[bytes, dict[tuple[str, str], CaseNet]] = {}
     for record, event in zip(records, read_own(decode_case_visits, records), strict=True):
         venue = record.key or b""
         if event is None or not (is_id(venue) and _is_own(event)):
@@ -239,10 +215,12 @@ def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecor
             length, key = _case_key(venue, event, new.start_ms, new.end_ms)
             held[length] += 1
             step.changes[key] = time_key(new.end_ms) + _encode_stay(new)
-        changed[event.case_id, event.visit_id] = _Net(old, new, event.cause, record.timestamp)
-    for venue, changed in nets.items():
+        changed[event.case_id, event.visit_id] = CaseNet(old, new, event.cause, record.timestamp)
+    for venue in nets:
         step.changes[keys.venue_case_count(venue)] = _COUNTS.pack(*counts[venue]) if any(counts[venue]) else None
-        _settle_case_visits(room, step, venue, changed.values(), state)
+    pending.begin(
+        room, step, state, [join for venue, net in nets.items() for join in of_case_visits(venue, net.values())]
+    )
     return step
 
 
@@ -256,7 +234,9 @@ def fewer_cases(packed: bytes | None, fewer: Mapping[int, int]) -> bytes | None:
 
 def _is_own(event: CaseVisit) -> bool:
     """Whether the pipeline may have written this case visit, and an exposure of it can be told."""
-    if not (is_id(event.case_id.encode()) and is_hex(event.visit_id) and (event.was is None or is_interval(*event.was))):
+    if not (
+        is_id(event.case_id.encode()) and is_hex(event.visit_id) and (event.was is None or is_interval(*event.was))
+    ):
         return False
     if event.status != "active":
         return True
@@ -284,49 +264,3 @@ def _case_key(venue: bytes, event: CaseVisit, start_ms: int, end_ms: int) -> tup
     """(class, state key) of the version of a case visit that had this interval."""
     length, visit = length_class(end_ms - start_ms), bytes.fromhex(event.visit_id)
     return length, keys.venue_case_visit(venue, length, start_ms, visit, event.case_id.encode())
-
-
-def _settle_case_visits(
-    room: RoomPartition, step: Step, venue: bytes, nets: Iterable[_Net[CaseStay]], state: StateReader
-) -> None:
-    prefix = keys.venue_visits(venue)
-
-    def visits(sought: Interval) -> list[Contact]:
-        return [contact_of(key, value) for key, value in overlapping(state, prefix, _VISIT_CLASSES, sought)]
-
-    _settle(step, nets, visits, lambda case, visit: exposure_of(venue, case, visit, room.clock))
-
-
-def _settle(
-    step: Step,
-    nets: Iterable[_Net[Held]],
-    others_within: Callable[[Interval], list[Other]],
-    exposure: Callable[[Held, Other], Exposure | None],
-) -> None:
-    """Emits the difference between the join of the old versions and that of the new ones."""
-    for span, members in _spans(nets):
-        others = others_within(span)
-        for (first_ms, stop_ms), net in members:
-            for other in others:
-                if other.start_ms < stop_ms and other.end_ms > first_ms:
-                    before = None if net.old is None else exposure(net.old, other)
-                    after = None if net.new is None else exposure(net.new, other)
-                    emit_change(step, before, after, net.cause, net.timestamp_ms)
-
-
-def _spans(nets: Iterable[_Net[Held]]) -> Iterator[tuple[Interval, list[tuple[Interval, _Net[Held]]]]]:
-    """Groups what overlaps, so that a crowd is one look-up; with the time that each group and each of it covers."""
-    hulls = [(hull, net) for net in nets if (hull := net.hull()) is not None]
-    hulls.sort(key=lambda pair: pair[0])
-    members: list[tuple[Interval, _Net[Held]]] = []
-    span = Interval(0, 0)
-    for hull, net in hulls:
-        if members and hull.start_ms < span.end_ms:
-            span = Interval(span.start_ms, max(span.end_ms, hull.end_ms))
-        else:
-            if members:
-                yield span, members
-            span, members = hull, []
-        members.append((hull, net))
-    if members:
-        yield span, members

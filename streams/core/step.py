@@ -85,8 +85,8 @@ class StateReader(Protocol):
         """Up to ``limit`` pairs whose key begins with ``prefix`` and is greater than ``after``, in key order."""
         ...
 
-    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
-        """All pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
+    def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
+        """The pairs with ``first`` <= key < ``stop``, in key order, changes on their way included; the first ``limit``."""
         ...
 
 
@@ -112,6 +112,8 @@ class Step:
     """Topic, partition and offset of records that were skipped as none of the pipeline's own."""
     waiting_more: int = 0
     """By how many the scans that wait for their venue have become more."""
+    pending: bool = False
+    """Whether work is left in state, to be done in portions before the next record is taken (``pending.py``)."""
 
     def emit(self, topic: str, key: bytes | None, value: bytes, timestamp_ms: int, partition: int = BY_KEY) -> None:
         """Adds one output record; ``topic`` is the name without prefix."""

@@ -1,9 +1,9 @@
 """What a step changes of one person's visits, told to all: ``visits``, and ``case-visits`` where one is a case's."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from streams.core import wire
-from streams.core.case_visits import Case, Sender
+from streams.core.case_changes import VISITS_TOGETHER_MAX, CasesOfVisits
 from streams.core.crossing import VISITS, Interval, was_header
 from streams.core.step import BY_KEY, KAFKA_TIMESTAMP_MIN_MS, HeadedMessage, Step
 from streams.core.visits import Visit
@@ -45,16 +45,8 @@ class VisitChanges:
         headers = was_header(Interval(was.start_ms, was.end_ms))
         self._step.headed.append(HeadedMessage(VISITS, BY_KEY, was.venue_id, value, self._caused_ms, headers))
 
-    def emit_for(self, kept: Iterable[Case], gone: Iterable[Case] = ()) -> None:
-        """Emits what follows for the person's cases: of those that stay, and of those that are no longer.
-
-        For the latter all visits that were must have been given.
-        """
-        sender = Sender(self._step, self._person, self._caused_ms, "visit")
-        for case in kept:
-            for scan_id in self._changed:
-                was, now = self._were.get(scan_id), self._are.get(scan_id)
-                sender.send(case.case_id, (was, case.infectious), (now, case.infectious))
-        for case in gone:
-            for visit in self._were.values():
-                sender.send(case.case_id, (visit, case.infectious), (None, None))
+    def for_cases(self) -> Iterator[CasesOfVisits]:
+        """What follows for the person's cases, as work; to be asked after ``emit``."""
+        pairs = [(self._were.get(scan_id), self._are.get(scan_id)) for scan_id in self._changed]
+        for at in range(0, len(pairs), VISITS_TOGETHER_MAX):
+            yield CasesOfVisits(self._person, pairs[at : at + VISITS_TOGETHER_MAX], self._caused_ms)

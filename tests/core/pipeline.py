@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from producers.lines import CASES, ERASURES, SCANS, VENUES, VENUES_LATE, read_lines
 from schemas.areas import load_areas
-from streams.core import cases, erasure, expiry, person, proximity, venue, waiting
+from streams.core import cases, erasure, expiry, keys, person, portions, proximity, venue, waiting
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.decode import decode_venue
 from streams.core.directory import Directory
@@ -81,9 +81,9 @@ class MemoryState:
         start = max(bisect_left(keys, prefix), bisect_right(keys, after))
         return [(key, self.data[key]) for key in keys[start : start + limit] if key.startswith(prefix)]
 
-    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+    def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
         keys = self._keys()
-        return [(key, self.data[key]) for key in keys[bisect_left(keys, first) : bisect_left(keys, stop)]]
+        return [(key, self.data[key]) for key in keys[bisect_left(keys, first) : bisect_left(keys, stop)][:limit]]
 
     def apply(self, step: Step) -> None:
         if any(value is None or key not in self.data for key, value in step.changes.items()):
@@ -111,6 +111,7 @@ class Pipeline:
         self.directory = Directory()
         self.register_ms = 0
         self.outputs: dict[str, list[Row]] = defaultdict(list)
+        self.portions = 0
 
     def produce(
         self,
@@ -210,6 +211,19 @@ class Pipeline:
                 self._deliver(HeadedMessage(topic, partition, key, value, timestamp_ms, []))
         for message in step.headed:
             self._deliver(message)
+        if step.pending:
+            self.carry_on(name, room)
+
+    def carry_on(self, name: str, room: RoomPartition) -> None:
+        """Does the work that is left of a room partition, as a worker does before it takes another record."""
+        state = (self.person_states if name == "person" else self.venue_states)[room.partition]
+        first, is_left = keys.PENDING, True
+        while is_left and (portion := portions.take_portion(room, self._number(name, room), first, state)):
+            step, first = portion
+            self.portions += 1
+            is_left, step.pending = step.pending, False
+            self._commit(name, room, step)
+        assert not state.scan(keys.PENDING, 1)
 
     def _deliver(self, message: HeadedMessage) -> None:
         topic, partition, key, value, timestamp_ms, headers = message

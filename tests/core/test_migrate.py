@@ -73,11 +73,18 @@ def _said(state: Mapping[bytes, bytes]) -> dict[bytes, object]:
     said: dict[bytes, object] = {key: value for key, value in state.items() if key[:1] not in (b"c", b"p", b"i", b"d")}
     for key, value in held.scan(b"p", 1_000):
         line = Timeline(key[1:], value, held)
-        scans = sorted(Timeline(key[1:], value, held).expire(FOREVER[1], CLOCK))
+        scans = sorted(Timeline(key[1:], value, held).expire(FOREVER[1], CLOCK, 1 << 30)[0])
         found = [line.find(scan.scan_id) for scan in scans]
         compared = [(scan.occurred_ms, scan.direction, scan.source, scan.waiting, scan.code) for scan in found if scan]
         days = [line.areas_of_day(scan.occurred_ms, CLOCK) for scan in scans]
-        said[key] = (line.has_cases, line.erased_ms, line.visits_between(*FOREVER), scans, compared, days)
+        said[key] = (
+            line.has_cases,
+            line.erased_ms,
+            [visit for page, _ in line.visits_between(*FOREVER) for visit in page],
+            scans,
+            compared,
+            days,
+        )
     return said
 
 

@@ -89,10 +89,11 @@ class Dictionary:
     def scan(self, prefix: bytes, limit: int, after: bytes = b"") -> list[tuple[bytes, bytes]]:
         raise NotImplementedError
 
-    def between(self, first: bytes, stop: bytes) -> list[tuple[bytes, bytes]]:
+    def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
         assert not self.only_counts
         ordered = sorted(self.data)
-        return [(key, self.data[key]) for key in ordered[bisect_left(ordered, first) : bisect_left(ordered, stop)]]
+        found = ordered[bisect_left(ordered, first) : bisect_left(ordered, stop)]
+        return [(key, self.data[key]) for key in found[:limit]]
 
 
 class World:

@@ -88,7 +88,8 @@ def _check_between(state: MemoryState, expected: list[Visit]) -> None:
     """Every visit that intersects an interval is found in it."""
     for first, last in ((0, 60), (100, 101), (-10_000, 10_000), (60, 60)):
         from_ms, to_ms = BASE_MS + first * MINUTE_MS, BASE_MS + last * MINUTE_MS
-        found = Timeline(PERSON, state.get(HEAD_KEY), state).visits_between(from_ms, to_ms)
+        pages = Timeline(PERSON, state.get(HEAD_KEY), state).visits_between(from_ms, to_ms)
+        found = [visit for page, _ in pages for visit in page]
         met = [visit for visit in expected if visit.start_ms < to_ms and visit.end_ms > from_ms and from_ms < to_ms]
         assert [visit for visit in met if visit not in found] == []
         assert [visit for visit in found if visit not in expected and visit.end_ms <= to_ms] == []

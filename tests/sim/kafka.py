@@ -5,14 +5,17 @@ at a moment that chance decides: which part of a transaction is sent when, and w
 coordinator has decided. A decision stands, whoever dies afterwards.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from infra.topics import BrokerAwayError, Described
 from streams.core.partition import partition_of
 from tests.sim.groups import Assignor, Group, by_range
 from tests.sim.kafka_consumer import Consumer
 from tests.sim.kafka_log import Headers, Log, Record, Transaction
 from tests.sim.kafka_producer import Fault, Requests
+from tests.sim.late import LateRequests
 from tests.sim.outside import World
 from truyvet.config import Settings
 
@@ -21,13 +24,16 @@ class Identity:
     """What the coordinator knows of one ``transactional.id``; ``current`` is open, or lacks markers still.
 
     ``committed`` is whether the transaction that its owner has ended last was; False for one who has ended none.
+    ``last_epoch`` is the one that the owner itself had before, -1 if it had none; ``begun`` counts transactions.
     """
 
-    __slots__ = ("committed", "current", "epoch", "producer_id")
+    __slots__ = ("begun", "committed", "current", "epoch", "last_epoch", "producer_id")
 
     def __init__(self, producer_id: int) -> None:
         self.producer_id = producer_id
         self.epoch = -1
+        self.last_epoch = -1
+        self.begun = 0
         self.current: Transaction | None = None
         self.committed = False
 
@@ -38,6 +44,7 @@ class Broker:
     def __init__(self, world: World) -> None:
         self.changes = 0
         self.topics: dict[str, list[Log]] = {}
+        self._made: Counter[str] = Counter()
         self._world = world
         self._available = True
         self._identities: dict[str, Identity] = {}
@@ -45,12 +52,14 @@ class Broker:
         self._unfinished: list[tuple[Identity, Transaction]] = []
         self._groups: dict[str, Group] = {}
         self.faults: dict[str, int] = {}
+        self.late = LateRequests(world)
         self._partitions: dict[tuple[bytes, int], int] = {}
 
     # What the simulator does with it.
 
     def create_topic(self, name: str, partitions: int, *, log_append_time: bool = False) -> None:
-        """Creates a topic; its timestamps are the producer's unless ``log_append_time``."""
+        """Creates a topic, or makes it anew; its timestamps are the producer's unless ``log_append_time``."""
+        self._made[name] += 1
         self.topics[name] = [Log(name, p, log_append_time=log_append_time) for p in range(partitions)]
 
     def append(
@@ -86,9 +95,9 @@ class Broker:
         self.faults[kind] = self.faults.get(kind, 0) + 1
 
     def end_of_time(self) -> None:
-        """What the coordinator does as time passes: transactions open for too long end, and fence their producers.
+        """What happens as time passes: transactions open for too long end, and fence their producers.
 
-        Markers that are due are written, too.
+        What was on its way for long comes, and markers that are due are written, too.
         """
         if not self._available:
             return
@@ -97,6 +106,7 @@ class Broker:
             current = identity.current
             if current is not None and not current.decided and now - current.began > current.timeout:
                 self.fence(identity)
+        self.late.come_in_the_end()
         self.finish()
 
     def compact(self, topic: str, partition: int, *, tombstones_before: float) -> None:
@@ -130,6 +140,16 @@ class Broker:
         rng = self._world.rng
         count = records_max if rng.random() < 0.5 else rng.randint(1, records_max)
         return self.topics[topic][partition].read(position, count, committed=True)
+
+    def describe(self, settings: Settings, names: Iterable[str]) -> dict[str, Described]:
+        """In place of ``infra.topics.describe``."""
+        self._world.step("topics asked")
+        if not self._available:
+            raise BrokerAwayError("the broker does not answer")
+        full = {name: settings.topic(name) for name in names}
+        return {
+            name: Described(f"{topic}.{self._made[topic]}", len(self.topics[topic])) for name, topic in full.items()
+        }
 
     def group(self, name: str, session_seconds: float = 45.0, assignor: Assignor = by_range) -> Group:
         """The group of that name; session and assignor are those of its first mention."""
@@ -187,6 +207,7 @@ class Broker:
 
     def fence(self, identity: Identity) -> None:
         """The coordinator aborts the open transaction, and takes nothing more from the owner that began it."""
+        identity.last_epoch = identity.epoch
         identity.epoch += 1
         self.decide(identity, aborted=True)
 
