@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import Final
 
-from tests.fuzz import building, covering, planted, working
+from tests.fuzz import broker, building, covering, planted, working
 from tests.fuzz.events import HOWS
 from tests.fuzz.running import Runner, Tally, unreached
 from tests.fuzz.table import BY_NAME, READERS
@@ -25,7 +25,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", help="what all chance comes from (default: a new one, which is printed)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
     parser.add_argument("--reader", choices=sorted(BY_NAME), help="this one only")
-    parser.add_argument("--case", type=int, metavar="N", help="with --seed and --reader: this case again, in this process")
+    parser.add_argument(
+        "--case", type=int, metavar="N", help="with --seed and --reader: this case again, in this process"
+    )
     parser.add_argument("--sanitized", action="store_true", help="the compiled modules with AddressSanitizer and UBSan")
     parser.add_argument("--coverage", action="store_true", help="which lines of the .pyx and .pxd were not reached")
     parser.add_argument("--planted", action="store_true", help="whether it finds three faults that are planted")
@@ -47,7 +49,7 @@ def main() -> int:
     if args.case is not None:
         return _again(seed, args.reader, args.case)
     if args.broker:
-        from tests.fuzz import broker  # noqa: PLC0415 - it alone needs Kafka's client
+        from tests.fuzz import broker
 
         return broker.main(seed)
     kind = building.SANITIZED if args.sanitized else building.COVERED if args.coverage else None
@@ -102,7 +104,7 @@ def _say(tally: Tally, seconds: float) -> None:
     for fault in tally.faults:
         key = (fault.reader, fault.what.split(":")[0])
         said[key] += 1
-        if said[key] <= 2:  # noqa: PLR2004 - more of the same tell nothing
+        if said[key] <= 2:
             print(f"FAULT {fault}")
     print(f"{tally.faults_in_all} faults")
 

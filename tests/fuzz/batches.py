@@ -11,9 +11,9 @@ import lz4.frame
 from aiokafka.record._crecords import DefaultRecordBatch
 from crc32c import crc32c
 
-from streams.core.records import Records
+from streams.core.records import Records, newest_ms
 from tests.fuzz import events
-from tests.fuzz.calls import Answer, Call, Reader
+from tests.fuzz.calls import Answer, Call, FaultError, Reader
 from tests.fuzz.chance import Chance
 from tests.fuzz.events import HOSTILE, ONE, SEVERAL, VALID
 from tests.fuzz.gates import judged
@@ -32,10 +32,10 @@ _NUMBERS: Final = (-(2**63), -(2**31), -1, 0, 1, 61, 5_000, 2**31 - 1, 2**31, 2*
 def varint(number: int) -> bytes:
     """A number as records hold it."""
     rest = (number << 1 ^ number >> 63) & _MASK
-    if rest < 0x80:  # noqa: PLR2004
+    if rest < 0x80:
         return bytes((rest,))
     out = bytearray()
-    while rest > 0x7F:  # noqa: PLR2004
+    while rest > 0x7F:
         out.append(rest & 0x7F | 0x80)
         rest >>= 7
     out.append(rest)
@@ -47,7 +47,9 @@ def sized(text: bytes | None) -> bytes:
     return b"\x01" if text is None else varint(len(text)) + text
 
 
-def record_bytes(delta: int, later_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[Any] = ()) -> bytes:
+def record_bytes(
+    delta: int, later_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[Any] = ()
+) -> bytes:
     """A record as a batch holds it."""
     inside = b"\0%b%b%b%b%b" % (varint(later_ms), varint(delta), sized(key), sized(value), varint(len(headers)))
     for name, content in headers:
@@ -59,11 +61,11 @@ def compressed(way: int, data: bytes) -> bytes:
     """What a batch holds, compressed."""
     if way == 1:
         return gzip.compress(data, 1)
-    if way == 2:  # noqa: PLR2004
+    if way == 2:
         return bytes(cramjam.snappy.compress_raw(data))
-    if way == 3:  # noqa: PLR2004
+    if way == 3:
         return bytes(lz4.frame.compress(data))
-    return bytes(cramjam.zstd.compress(data, 1)) if way == 4 else data  # noqa: PLR2004
+    return bytes(cramjam.zstd.compress(data, 1)) if way == 4 else data
 
 
 def written(head: dict[str, int], packed: bytes) -> bytes:
@@ -82,15 +84,15 @@ def _wrapped(number: int, bits: int) -> int:
     return (number + half) % (1 << bits) - half
 
 
-def _made(chance: Chance) -> tuple[bytes, str, int]:
+def made(chance: Chance) -> tuple[bytes, str, int]:
     """A batch, how it was made, and how many bytes it inflates to."""
     turn = chance.random()
-    how = VALID if turn < 0.3 else ONE if turn < 0.85 else SEVERAL if turn < 0.995 else HOSTILE  # noqa: PLR2004
+    how = VALID if turn < 0.3 else ONE if turn < 0.85 else SEVERAL if turn < 0.995 else HOSTILE
     if how == HOSTILE:
         return _hostile(chance)
     topic = chance.pick(("scans", "scans", "venues", "cases", "erasures"))
     count = 1 + chance.below(20)
-    parts, numbers = [], [-1, 0]
+    parts = []
     changes = 0 if how == VALID else 1 if how == ONE else 2 + chance.below(3)
     inside = {chance.below(count) for _ in range(changes) if chance.once_in(2)}
     for delta in range(count):
@@ -105,28 +107,33 @@ def _made(chance: Chance) -> tuple[bytes, str, int]:
                 later_ms = chance.pick(_NUMBERS)
         part = record_bytes(at, later_ms, draft.key, draft.written(), draft.headers)
         parts.append(chance.bend(part) if delta in inside and chance.once_in(2) else part)
-        numbers.append(at)
     data = b"".join(parts)
     head = {"last": count - 1, "count": count, "base": chance.below(1 << 40), "first_ms": events.NOW_MS}
     head["max_ms"] = events.NOW_MS + 100_000
     way = chance.below(5) if chance.once_in(2) else 0
     packed = compressed(way, data)
     head["attributes"] = way | (8 if chance.once_in(4) else 0)
-    batch = b""
+    whole = True
     for _ in range(changes - len(inside)):
-        what = chance.below(8)
-        if what < 4:  # noqa: PLR2004
-            name, bits = chance.pick((("last", 32), ("count", 32), ("first_ms", 64), ("max_ms", 64), ("base", 64)))
-            head[name] = _wrapped(chance.pick(_NUMBERS) if chance.once_in(2) else head[name] + chance.below(5) - 2, bits)
-        elif what == 4:  # noqa: PLR2004
-            head["attributes"] = chance.getrandbits(3) | chance.pick((0, 8, 16, 64, 128))
-        elif what == 5:  # noqa: PLR2004
-            head[chance.pick(("crc", "length", "magic"))] = chance.below(4)
-        elif what == 6:  # noqa: PLR2004
-            packed = chance.bend(packed)
-        else:
-            batch = chance.bend(written(head, packed))
-    return batch or written(head, packed), how, len(data)
+        packed, whole = _bend_around(chance, head, packed), not chance.once_in(8)
+    batch = written(head, packed)
+    return batch if whole else chance.bend(batch), how, len(data)
+
+
+def _bend_around(chance: Chance, head: dict[str, int], packed: bytes) -> bytes:
+    """Changes one thing of a batch's head, or of what it holds, compressed; the latter."""
+    what = chance.below(7)
+    if what < 4:
+        name, bits = chance.pick((("last", 32), ("count", 32), ("first_ms", 64), ("max_ms", 64), ("base", 64)))
+        number = chance.pick(_NUMBERS) if chance.once_in(2) else head[name] + chance.below(5) - 2
+        head[name] = _wrapped(number, bits)
+    elif what == 4:
+        head["attributes"] = chance.getrandbits(3) | chance.pick((0, 8, 16, 64, 128))
+    elif what == 5:
+        head[chance.pick(("crc", "length", "magic"))] = chance.below(4)
+    else:
+        return chance.bend(packed)
+    return packed
 
 
 def _hostile(chance: Chance) -> tuple[bytes, str, int]:
@@ -141,8 +148,8 @@ def _hostile(chance: Chance) -> tuple[bytes, str, int]:
     elif what == 1:
         way, size = chance.below(5), 1 << (10 + chance.below(10))
         data = record_bytes(0, 0, b"k", b"{}", [("", None)] * (size >> 3))
-    elif what == 2:  # noqa: PLR2004
-        way, count = chance.below(5), 1 << (8 + chance.below(10))
+    elif what == 2:
+        way, count = chance.below(5), 1 << (8 + chance.below(11))
         data = b"".join(record_bytes(delta, 0, None, None) for delta in range(count))
     else:
         way = 4
@@ -162,7 +169,7 @@ def _zeros(chance: Chance) -> bytes:
 
 
 def _plain(records: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return [(one.offset, one.timestamp, one.key, one.value, [*one.headers]) for one in records]
+    return [(one.offset, one.timestamp, one.key, one.value, [*one.headers]) for one in records if one.fault is None]
 
 
 def _by_library(batch: bytes) -> list[tuple[Any, ...]]:
@@ -170,11 +177,12 @@ def _by_library(batch: bytes) -> list[tuple[Any, ...]]:
     read = DefaultRecordBatch(batch)
     append_ms = read.max_timestamp if read.timestamp_type == 1 else None
     return [
-        (one.offset, one.timestamp if append_ms is None else append_ms, one.key, one.value, [*one.headers]) for one in read
+        (one.offset, one.timestamp if append_ms is None else append_ms, one.key, one.value, [*one.headers])
+        for one in read
     ]
 
 
-def _answer(pieces: Sequence[Records]) -> Answer:
+def answer(pieces: Sequence[Records]) -> Answer:
     """One verdict on a batch: what is worst of its records."""
     last, faults = -1, Counter[str]()
     for piece in pieces:
@@ -194,10 +202,10 @@ def _looked_at(piece: Records) -> Sequence[Any]:
 
 def _case(chance: Chance) -> Iterator[Call]:
     for _ in range(8):
-        batch, how, size = _made(chance)
+        batch, how, size = made(chance)
 
         call = Call(
-            lambda batch=batch: _answer(list(judged(batch))),  # type: ignore[misc]
+            lambda batch=batch: answer(list(judged(batch))),  # type: ignore[misc]
             1,
             size + len(batch),
             lambda batch=batch: batch,  # type: ignore[misc]
@@ -206,21 +214,31 @@ def _case(chance: Chance) -> Iterator[Call]:
         )
         yield call
         if how == VALID and call.answer is not None:
-            yield _same(batch, [one for piece in call.answer.decided for one in piece], size)
+            yield _same(batch, call.answer.decided, size, chance.below(20))
 
 
-def _same(batch: bytes, found: Sequence[Any], size: int) -> Call:
-    taken = [one for one in found if one.fault is None]
-    offsets = {one.offset for one in taken}
-    return Call(
-        lambda: Answer(Counter({"as aiokafka reads it": 1}), _plain(taken)),
-        1,
-        size,
-        lambda: batch,
-        Counter(),
-        twin=lambda: [one for one in _by_library(batch) if one[0] in offsets],
-        batch=False,
-    )
+def _same(batch: bytes, pieces: Sequence[Records], size: int, at: int) -> Call:
+    """Cut somewhere and put together again, they are what aiokafka reads; as far as the project takes them."""
+
+    def read() -> Answer:
+        joined = [_joined(piece, at) for piece in pieces]
+        return Answer(Counter({"as aiokafka reads it": 1}), [one for piece in joined for one in _plain(piece)])
+
+    taken = {one.offset for piece in pieces for one in piece if one.fault is None}
+    other = [one for one in _by_library(batch) if one[0] in taken]
+    return Call(read, 1, size, lambda: batch, Counter(), twin=lambda: other)
+
+
+def _joined(piece: Records, at: int) -> Records:
+    at = min(at, len(piece))
+    first, stop = piece.part(0, at), at
+    while stop < len(piece):
+        start, (stop, _) = stop, piece.fitting(stop, 3, 1_000)
+        first.extend(piece.part(start, stop))
+    again = Records.of(list(first))
+    if newest_ms(again) != newest_ms(piece) or again.distinct_keys() != piece.distinct_keys():
+        raise FaultError("a part of the records is not what the whole is")
+    return first
 
 
 READER: Final = Reader(

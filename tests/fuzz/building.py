@@ -55,7 +55,9 @@ COVERED: Final = Kind("covered", ("-O0", "-g", "--coverage", "-fprofile-update=a
 
 def compiled_sources(root: Path = ROOT) -> list[Path]:
     """Every ``.pyx`` below ``root``, relative to it."""
-    return sorted(path.relative_to(root) for package in ("streams", "sinks") for path in (root / package).rglob("*.pyx"))
+    return sorted(
+        path.relative_to(root) for package in ("streams", "sinks") for path in (root / package).rglob("*.pyx")
+    )
 
 
 def build(kind: Kind, folder: Path, change: Callable[[Path], None] | None = None) -> Path:

@@ -40,10 +40,10 @@ class Chance(random.Random):
             return text[:at]
         if how == 1:
             return text[:at] + text[at + 1 + self.below(4) :]
-        if how == 2:  # noqa: PLR2004 - one of eight ways
+        if how == 2:
             end = at + self.below(_LONG_BYTES)
             return text[:end] + text[at:]
-        if how == 3:  # noqa: PLR2004
+        if how == 3:
             return text[:at] + self.randbytes(1 + self.below(3)) + text[at:]
         mark = self.pick(_MARKS)
         return text[:at] + mark + text[at + (1 if how & 1 else len(mark)) :]

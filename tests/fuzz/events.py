@@ -170,7 +170,20 @@ _ODD_TEXTS: Final = (
     *("origin", "first-ts", "hops", "echo", "was", "attempt", "topic", "x", "", "\x00", "ệ" * 40, "n" * 65, "origin "),
 )
 _ODD_CONTENTS: Final = (
-    *(None, b"", b"1", b"-1", b"3", b"99999999999999999999", b"[]", b"{}", b"null", b"\xff", b"\x00" * 16, b"\xff" * 16),
+    *(
+        None,
+        b"",
+        b"1",
+        b"-1",
+        b"3",
+        b"99999999999999999999",
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff",
+        b"\x00" * 16,
+        b"\xff" * 16,
+    ),
     *(b'{"topic":"checkin.scans","partition":0,"offset":5,"record_at":1634173200000,"reason":"unknown_venue"}',),
     *(b'{"topic":"\\ud800","partition":0,"offset":5,"record_at":0,"reason":"too_old"}', b"[" * 60, b"9" * 5_000),
     *(b'{"topic":"t","partition":0,"offset":5,"record_at":4611686018427387903,"reason":[]}', b"x" * 1_025),
@@ -188,15 +201,15 @@ def header(chance: Chance) -> Header:
 def bend(chance: Chance, draft: Draft) -> None:
     """Changes one thing of a record."""
     how = chance.below(24)
-    if draft.fields and draft.value is None and how < 16:  # noqa: PLR2004 - two thirds
+    if draft.fields and draft.value is None and how < 16:
         _bend_fields(chance, draft, how)
-    elif how < 19:  # noqa: PLR2004
+    elif how < 19:
         draft.value = chance.bend(draft.written() or b"")
-    elif how == 19:  # noqa: PLR2004
+    elif how == 19:
         draft.timestamp = chance.number() if chance.once_in(2) else NOW_MS + chance.below(80 * DAY_MS) - 40 * DAY_MS
-    elif how < 22:  # noqa: PLR2004
+    elif how < 22:
         draft.headers.append(header(chance))
-    elif how == 22:  # noqa: PLR2004
+    elif how == 22:
         keys = (None, b"", b"k", chance.pick(PERSONS), chance.pick(STRANGERS), b"x" * 1_024, b"x" * 1_025, b"\xff" * 32)
         draft.key = chance.pick(keys)
     else:
@@ -207,29 +220,29 @@ def _bend_fields(chance: Chance, draft: Draft, how: int) -> None:
     fields = draft.fields
     at = chance.below(len(fields))
     name, text = fields[at]
-    if how < 4:  # noqa: PLR2004
+    if how < 4:
         fields[at] = name, odd_value(chance)
-    elif how == 4:  # noqa: PLR2004
+    elif how == 4:
         del fields[at]
-    elif how == 5:  # noqa: PLR2004
+    elif how == 5:
         fields.insert(chance.below(len(fields)), (name, text if chance.once_in(2) else odd_value(chance)))
-    elif how == 6:  # noqa: PLR2004
+    elif how == 6:
         fields[at] = b"".join([b"\\u%04x" % letter for letter in name[:1]]) + name[1:], text
-    elif how == 7:  # noqa: PLR2004
+    elif how == 7:
         fields.insert(at, (chance.pick(EXTRA_NAMES)[1:-1], odd_value(chance)))
-    elif how == 8:  # noqa: PLR2004
+    elif how == 8:
         fields[at] = name, chance.bend(text)
-    elif how == 9:  # noqa: PLR2004
+    elif how == 9:
         stranger = chance.pick(STRANGERS)
         _replace(draft, (b"person_id",), b'"%b"' % stranger)
         draft.key = stranger
         if chance.once_in(3):
             draft.headers.append(("hops", b"%d" % chance.below(4)))
-    elif how < 13:  # noqa: PLR2004
+    elif how < 13:
         _replace(draft, _TIME_NAMES, b'"%b"' % chance.pick(_TOO_OLD if how & 1 else _AHEAD)[0])
-    elif how == 13:  # noqa: PLR2004
+    elif how == 13:
         _replace(draft, (b"ruleset", b"venue_id"), chance.pick((b'"none"', b"null", b'"GHOST1"', b'"OLD1"')))
-    elif how == 14:  # noqa: PLR2004
+    elif how == 14:
         chance.shuffle(fields)
     else:
         fields[at] = name, b" " * chance.below(3) + text + chance.pick((b" ", b"\n", b"\t\r", b"\x0b"))
@@ -242,7 +255,7 @@ def _replace(draft: Draft, names: tuple[bytes, ...], text: bytes) -> None:
 def how_next(chance: Chance) -> str:
     """How the next record is to be made; half of them with one mutation."""
     turn = chance.random()
-    return VALID if turn < 0.35 else ONE if turn < 0.83 else SEVERAL if turn < 0.975 else HOSTILE  # noqa: PLR2004
+    return VALID if turn < 0.35 else ONE if turn < 0.83 else SEVERAL if turn < 0.975 else HOSTILE
 
 
 def made(chance: Chance, topic: str, offset: int, how: str | None = None) -> tuple[Record, str]:

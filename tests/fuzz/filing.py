@@ -22,6 +22,7 @@ from tests.fuzz.calls import Answer, Call, Reader
 from tests.fuzz.chance import Chance
 from tests.fuzz.events import AREAS, ONE, VALID
 from tests.fuzz.rooms import shown, size_of
+from tests.fuzz.values import hostile_value
 from truyvet.backup_files import (
     BackupError,
     Manifest,
@@ -55,7 +56,9 @@ def _register(chance: Chance) -> Iterator[Call]:
         meant = [found[0] if (found := directory.resolve(code)) else None for code in codes]
         return Answer(Counter(put=len(good), skipped=len(records) - len(good)), meant)
 
-    yield Call(read, len(records), size_of(records), shown(records), hows, twin=lambda: [_meaning(good, c) for c in codes])
+    yield Call(
+        read, len(records), size_of(records), shown(records), hows, twin=lambda: [_meaning(good, c) for c in codes]
+    )
 
 
 def _meaning(venues: Sequence[VenueIn], code: bytes) -> bytes | None:
@@ -136,7 +139,7 @@ def _restore(chance: Chance) -> Iterator[Call]:
     records = []
     for offset in range(1 + chance.below(60)):
         key = chance.pick((None, b"", b"!meta", b"p" + bytes(16), chance.randbytes(chance.below(20))))
-        value = chance.pick((None, b"", chance.randbytes(chance.below(60)), events.hostile_value(chance)))
+        value = chance.pick((None, b"", chance.randbytes(chance.below(60)), hostile_value(chance)))
         records.append(Record(offset, _SENT_AT_MS, key, value))
     runs = [1 + chance.below(20) for _ in range(chance.below(6))]
 

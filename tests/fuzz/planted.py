@@ -2,13 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
 from streams.core import judge, visit_records
+from streams.core.records import Records
 from tests.fuzz import building, working
 from tests.fuzz.running import Runner, Tally
 from tests.fuzz.table import BY_NAME
@@ -47,9 +48,9 @@ def other_form() -> Iterator[None]:
     """The compiled reading of visits keeps one that is retracted by a record with a header."""
     honest = visit_records.kept
 
-    def forgetful(records: Any, cases: Any) -> Any:
+    def forgetful(records: Records, cases: Container[bytes]) -> object:
         found = honest(records, cases)
-        if found is None or len(records) < 3:  # noqa: PLR2004
+        if found is None or len(records) < 3:
             return found
         changes, crossed = found
         gone = next((key for key, value in changes.items() if value is None), None)

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
+from unittest.mock import patch
 
-from streams.core import cases, erasure, person, proximity, reasons, venue, visit_records, waiting
+from streams.core import cases, erasure, keys, person, portions, proximity, reasons, venue, visit_records, waiting
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.decode import decode_venue
 from streams.core.directory import Directory
@@ -23,6 +24,7 @@ from tests.fuzz import events
 from tests.fuzz.calls import Answer, Call
 from tests.fuzz.chance import Chance
 from tests.fuzz.events import AREAS, HERE, HOSTILE, NOW_MS, ONE, PARTITIONS, SEVERAL, VALID, Draft
+from tests.fuzz.values import hostile_value
 
 ROOM: Final = RoomPartition(HERE, PARTITIONS, "checkin.", 28 * DAY_MS, CLOCK, RULESETS)
 FOREIGN: Final = reasons.FOREIGN_RECORD
@@ -112,6 +114,20 @@ class Rooms:
                 self._deliver(topic, Record(self.offset, timestamp_ms, key, value))
         for topic, _, key, value, timestamp_ms, headers in step.headed:
             self._deliver(topic, Record(self.offset, timestamp_ms, key, value, headers))
+        if step.pending:
+            self._carry_on(state)
+
+    def _carry_on(self, state: MemoryState) -> None:
+        """Does what is left, as a worker does before it takes another record."""
+        first, is_left = keys.PENDING, True
+        while is_left and (portion := portions.take_portion(ROOM, self._next(), first, state)):
+            step, first = portion
+            is_left, step.pending = step.pending, False
+            self.commit(step, state)
+
+    def _next(self) -> int:
+        self.number += 1
+        return self.number
 
     def _deliver(self, topic: str, record: Record) -> None:
         self.offset += 1
@@ -121,7 +137,8 @@ class Rooms:
 
     def inputs(self, topic: str, count: int) -> Call:
         """A step over made records of an input topic."""
-        chance, records, hows = self.chance, [], Counter[str]()
+        chance, hows = self.chance, Counter[str]()
+        records: list[Record] = []
         for offset in range(count):
             record, how = events.made(chance, topic, self.offset + offset, VALID if self.plain else None)
             if how == VALID and records and chance.once_in(6):
@@ -205,30 +222,23 @@ class Rooms:
 
 
 def _plainly(take: Callable[[], Step]) -> Step:
-    compiled = person.InOrder
-    person.InOrder = NothingInOrder  # type: ignore[misc, assignment]
-    try:
+    with patch.object(person, "InOrder", NothingInOrder):
         return take()
-    finally:
-        person.InOrder = compiled  # type: ignore[misc]
 
 
 def _uncompiled(take: Callable[[], Step]) -> Step | None:
-    compiled = visit_records.kept
-    visit_records.kept = lambda _records, _cases: None
-    try:
-        return take()
-    except AssertionError:
-        return None
-    finally:
-        visit_records.kept = compiled
+    with patch.object(visit_records, "kept", lambda _records, _cases: None):
+        try:
+            return take()
+        except AssertionError:
+            return None
 
 
 def _bent(chance: Chance, record: Record) -> tuple[Record, str]:
     how = chance.pick((ONE, ONE, ONE, SEVERAL, HOSTILE)) if not chance.once_in(20) else HOSTILE
     draft = Draft([], record.key, record.timestamp, list(record.headers), record.value)
     if how == HOSTILE and chance.once_in(3):
-        draft.value = events.hostile_value(chance)
+        draft.value = hostile_value(chance)
     else:
         for _ in range(1 if how != SEVERAL else 3):
             events.bend(chance, draft)
@@ -252,7 +262,7 @@ def _returned(chance: Chance, offset: int) -> tuple[Record, str]:
     how = events.how_next(chance)
     if how == HOSTILE:
         draft.headers = [events.header(chance) for _ in range(chance.below(64))]
-        draft.value = events.hostile_value(chance)
+        draft.value = hostile_value(chance)
     elif how != VALID:
         for _ in range(1 if how == ONE else 3):
             _bend_returned(chance, draft)
@@ -270,9 +280,9 @@ def _bend_returned(chance: Chance, draft: Draft) -> None:
         del draft.headers[at]
     elif turn == 1:
         draft.headers[at] = name, events.header(chance)[1]
-    elif turn == 2:  # noqa: PLR2004
+    elif turn == 2:
         draft.headers[at] = name, b"%d" % chance.number()
-    elif turn == 3:  # noqa: PLR2004
+    elif turn == 3:
         draft.headers.append((name, chance.bend(content or b"")))
     else:
         draft.headers[at] = name, chance.bend(content or b"")
@@ -360,7 +370,7 @@ def _states(rooms: Rooms) -> Iterator[Call]:
         def read(records: list[Record] = records, state: MemoryState = state) -> Answer:
             try:
                 person.take_scans(ROOM, 1, records, state, rooms.directory)
-            except Exception:  # noqa: BLE001 - whatever it is, it is an error of Python's, and the step is none
+            except Exception:
                 return Answer(Counter({f"state {FOREIGN}": 1}))
             return Answer(Counter({"state taken": 1}))
 
@@ -381,5 +391,3 @@ def corpus(seed: str, episodes: int) -> dict[str, list[Record]]:
         for name, records in rooms.out.items():
             found.setdefault(name, []).extend(records)
     return found
-
-

@@ -80,7 +80,13 @@ class Runner:
     """
 
     def __init__(
-        self, seed: str, readers: Sequence[Reader], *, times: float = 1.0, memory: bool = True, place: Path | None = None
+        self,
+        seed: str,
+        readers: Sequence[Reader],
+        *,
+        times: float = 1.0,
+        memory: bool = True,
+        place: Path | None = None,
     ) -> None:
         self.tally = Tally()
         self._seed = seed
@@ -93,7 +99,7 @@ class Runner:
     def run(
         self, first: int, by: int, until: float, records_max: int, batches_max: int = 0, *, cases_max: int = 1 << 62
     ) -> int:
-        """Takes every ``by``-th case from ``first`` on; up to a time of the monotonic clock, or so much; the next case."""
+        """Takes every ``by``-th case from ``first`` on, up to a time of the monotonic clock or so much; the next case."""
         case = first
         stop = first + by * cases_max
         while (
@@ -112,7 +118,7 @@ class Runner:
             self._note(f"{reader.name}\t{case}\t{index}")
             try:
                 self._take(reader, call)
-            except Exception as error:  # noqa: BLE001 - whatever it is, no reader may raise it
+            except Exception as error:
                 what = str(error) if isinstance(error, FaultError) else _said(error)
                 self._fault(reader, case, what, call)
                 if call.answer is None:

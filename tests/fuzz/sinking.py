@@ -12,12 +12,13 @@ from sinks.records import Records
 from sinks.tables import SINK_TOPICS, TABLES
 from sinks.taking import Taking
 from streams.core.step import Record
-from tests.sinks.test_backends import ZONE
 from tests.fuzz import events, rooms
 from tests.fuzz.calls import Answer, Call, Reader
 from tests.fuzz.chance import Chance
 from tests.fuzz.events import AREAS, HOSTILE, ONE, SEVERAL, VALID, Draft
 from tests.fuzz.rooms import shown, size_of
+from tests.fuzz.values import hostile_value, odd_value
+from tests.sinks.test_backends import ZONE
 
 _RUN_MAX: Final = 120
 _FOREIGN_SECONDS_MAX: Final = 2e-3
@@ -108,20 +109,20 @@ def _bent(chance: Chance, record: Record) -> tuple[Record, str]:
     value = record.value or b""
     turn = chance.below(40)
     if turn == 0:
-        return record._replace(value=events.hostile_value(chance)), HOSTILE
+        return record._replace(value=hostile_value(chance)), HOSTILE
     if turn == 1:
         return record._replace(value=None), ONE
-    if turn < 12:  # noqa: PLR2004 - a quarter
+    if turn < 12:
         draft = Draft([], record.key, record.timestamp, [], value)
         events.bend(chance, draft)
         return draft.record(record.offset), ONE
-    if turn < 24:  # noqa: PLR2004
+    if turn < 24:
         # One field's value by another: texts and numbers stand between a colon and a comma.
         start = value.find(b":", chance.below(len(value) or 1)) + 1
         end = value.find(b",", start)
         if start and end > 0:
-            return record._replace(value=value[:start] + events.odd_value(chance) + value[end:]), ONE
-    many = turn >= 36  # noqa: PLR2004
+            return record._replace(value=value[:start] + odd_value(chance) + value[end:]), ONE
+    many = turn >= 36
     for _ in range(3 if many else 1):
         value = chance.bend(value)
     return record._replace(value=value), SEVERAL if many else ONE

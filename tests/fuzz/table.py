@@ -2,11 +2,11 @@
 
 from typing import Final
 
+from sinks.tables import SINK_TOPICS
 from streams.core import reasons
 from streams.core.returned import RETURNED_TOPICS, RETURNS
 from tests.fuzz import batches, decoding, filing, rooms, sinking
 from tests.fuzz.calls import Reader
-from sinks.tables import SINK_TOPICS
 
 _OF_ALL: Final = (
     reasons.OVERSIZED,

@@ -1,4 +1,4 @@
-"""JSON values in place of a field's: those that are right elsewhere, those that are wrong, and those made to do harm."""
+"""JSON values in place of a field's: right elsewhere, wrong, or made to do harm."""
 
 from typing import Final
 
@@ -27,7 +27,15 @@ BROKEN: Final = (
     *(b"NaN", b"Infinity", b"-Infinity", b"nan", b"01", b"+1", b".5", b"1.", b"1e", b"0x10", b"-", b"--1", b"1_0", b""),
     *(b'"a\n"', b'"\x00"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\ud83d"', b'"\\u00"', b'"\\x41"', b"tru", b"nulll"),
     *(b'"\xff"', b'"\xc0\x80"', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xe2\x82"', b"'a'", b"undefined", b"[,]"),
-    *(b"[1,]", b'{"a":1,}', b'{"a"}', b'{"a":\xff}', b'{"\xff":1}', b"[" * 65 + b"]" * 65, b"[" * 70 + b'"' + b"]" * 70),
+    *(
+        b"[1,]",
+        b'{"a":1,}',
+        b'{"a"}',
+        b'{"a":\xff}',
+        b'{"\xff":1}',
+        b"[" * 65 + b"]" * 65,
+        b"[" * 70 + b'"' + b"]" * 70,
+    ),
     *(b'{"a":' * 64 + b"1" + b"}" * 64, b"[" * 300, b"{" * 300, b'"', b"/**/1", b"1//"),
 )
 """Values that are none."""
@@ -41,11 +49,47 @@ _WHOLE: Final = (
 )
 # Cut to length. Each has once been, or is like what has once been, more work than its bytes.
 _REPEATED: Final = (
-    *(b"[", b"{", b'{"a":', b'[{"', b'["\\"]', b'[\\"', b'"\\', b"\\", b'"', b'[""', b"[\\", b'\\"[', b"]", b"[]", b"[[]"),
-    *(b'{"a":[', b"9", b"-9", b"0.1", b"1e", b"\\u", b'"\\ud800', b",", b" ", b"\xff", b"\xc3\xa9", b"\xf0\x9f\x98\x80"),
+    *(
+        b"[",
+        b"{",
+        b'{"a":',
+        b'[{"',
+        b'["\\"]',
+        b'[\\"',
+        b'"\\',
+        b"\\",
+        b'"',
+        b'[""',
+        b"[\\",
+        b'\\"[',
+        b"]",
+        b"[]",
+        b"[[]",
+    ),
+    *(
+        b'{"a":[',
+        b"9",
+        b"-9",
+        b"0.1",
+        b"1e",
+        b"\\u",
+        b'"\\ud800',
+        b",",
+        b" ",
+        b"\xff",
+        b"\xc3\xa9",
+        b"\xf0\x9f\x98\x80",
+    ),
     *(b'{"":', b'"a":1,', b'["a",', b"{},", b"\x00", b"}{", b"a", b"\\\\", b'\\\\"', b'"[\\"'),
 )
-_AROUND: Final = ((b"", b""), (b'{"a":"', b'"}'), (b"[", b"]"), (b'{"a":[', b"]}"), (b'"', b'"'), (b'{"scan_id":"', b""))
+_AROUND: Final = (
+    (b"", b""),
+    (b'{"a":"', b'"}'),
+    (b"[", b"]"),
+    (b'{"a":[', b"]}"),
+    (b'"', b'"'),
+    (b'{"scan_id":"', b""),
+)
 
 
 def odd_value(chance: Chance) -> bytes:
@@ -56,20 +100,20 @@ def odd_value(chance: Chance) -> bytes:
 def hostile_value(chance: Chance) -> bytes:
     """A whole value that costs as much as it can, seldom larger than is taken."""
     how = chance.below(12)
-    if how < 3:  # noqa: PLR2004
+    if how < 3:
         return chance.pick(_WHOLE)
     size = 1 << (4 + chance.below(13)) if chance.once_in(2) else chance.below(VALUE_BYTES_MAX)
     if chance.once_in(4):
         size = VALUE_BYTES_MAX + chance.below(4) - 1
     before, behind = chance.pick(_AROUND)
     one = chance.pick(_REPEATED)
-    if how == 3:  # noqa: PLR2004
+    if how == 3:
         one += chance.pick(_REPEATED)
-    elif how == 4:  # noqa: PLR2004
+    elif how == 4:
         one = b'"k%d":1,' % chance.below(9)
-    elif how == 5:  # noqa: PLR2004
+    elif how == 5:
         one, behind = one + b" " * chance.below(9), behind + b" "
-    elif how == 6:  # noqa: PLR2004
+    elif how == 6:
         return (b"[" * 64 + one * (size // len(one)) + b"]" * 64)[:VALUE_BYTES_MAX]
     room = max(0, size - len(before) - len(behind))
     return before + (one * (room // len(one) + 1))[:room] + behind

@@ -167,7 +167,9 @@ def _died(worker: _Worker, tally: Tally) -> int | None:
     if reader not in BY_NAME:
         tally.faults.append(Fault(worker.plan.seed, reader, int(case), what, ""))
         return None
-    tally.faults.append(Fault(worker.plan.seed, reader, int(case), what, _input(worker.plan.seed, reader, int(case), int(index))))
+    tally.faults.append(
+        Fault(worker.plan.seed, reader, int(case), what, _input(worker.plan.seed, reader, int(case), int(index)))
+    )
     return int(case)
 
 
@@ -178,6 +180,6 @@ def _input(seed: str, reader: str, case: int, index: int) -> str:
             if number == index:
                 return short(call.shown())
             call.answer = call.read()
-    except Exception as error:  # noqa: BLE001 - it has failed before
+    except Exception as error:
         return f"(cannot be shown: {type(error).__name__})"
     return ""
