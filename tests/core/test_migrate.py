@@ -14,10 +14,13 @@ from streams.core.migrate import Portion, Stand
 from streams.core.step import StateReader, Step
 from streams.core.timeline import Timeline
 from streams.core.visits import run, unpack_carry
+from streams.core.wire import reject_revision
 from tests.core import version_2
 from tests.core.pipeline import CLOCK, MemoryState, Pipeline
 
 BATCH_RECORDS = 10
+STAGE_BARE = 3
+"""From this revision on a row of ``rejects`` of then is bare."""
 FOREVER = (-(1 << 60), 1 << 60)
 RECORDED: dict[str, Any] = json.loads(
     gzip.decompress((Path(__file__).parent / "recorded/version-2.json.gz").read_bytes())
@@ -40,6 +43,20 @@ def _take(pipeline: Pipeline, days: Sequence[Any]) -> Pipeline:
         pipeline.run(lambda count: [BATCH_RECORDS] * count)
         pipeline.expire()
     return pipeline
+
+
+def _views(table: str) -> list[dict[str, Any]]:
+    """The recorded final rows; those of ``rejects`` as they are written today (``sinks.schema_steps``)."""
+    rows: list[dict[str, Any]] = RECORDED["views"][table]
+    if table != "rejects":
+        return rows
+    order = ("topic", "epoch", "partition", "offset", "record_at", "key", "reason", "detail", "payload", "attempts")
+    brought_up = []
+    for row in rows:
+        revision = reject_revision(row["status"], 0, bare=row["revision"] >= STAGE_BARE)
+        whole = row | {"epoch": 0, "attempts": 0, "revision": revision}
+        brought_up.append({name: whole[name] for name in (*order, "status", "revision")})
+    return brought_up
 
 
 def _states(pipeline: Pipeline) -> dict[str, list[MemoryState]]:
@@ -126,7 +143,7 @@ def test_a_state_of_version_2_goes_on_as_if_it_had_always_been_of_this_one(
     for pipeline in (moved, unmoved):
         _take(pipeline, RECORDED["taken_after"])
         for table, rows in pipeline.views().items():
-            assert sorted(map(repr, rows)) == sorted(map(repr, RECORDED["views"][table])), table
+            assert sorted(map(repr, rows)) == sorted(map(repr, _views(table))), table
     for room, states in _states(moved).items():
         for partition, state in enumerate(states):
             assert _said(state.data) == _said(_states(unmoved)[room][partition].data), (room, partition)
