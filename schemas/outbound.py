@@ -326,6 +326,10 @@ ReasonCode = Literal[
     "unknown_ruleset",
     "conflicting_duplicate",
     "unknown_venue",
+    "too_many_waiting",
+    "corrupt_batch",
+    "failed",
+    "foreign_record",
 ]
 
 
@@ -334,6 +338,7 @@ class Reject(Event):
 
     model_config = _example(
         topic="checkin.scans",
+        epoch=0,
         partition=3,
         offset=17,
         record_at="2021-10-14T01:15:31.000Z",
@@ -341,11 +346,15 @@ class Reject(Event):
         reason="schema_violation",
         detail="direction: must be one of in out pass",
         payload="eyJzY2FuX2lkIjoi4oCmIn0=",
+        attempts=0,
         status="open",
         revision=1,
     )
 
     topic: str
+    epoch: Annotated[
+        Count, Field(description="How often that topic was made anew or cut before; absent from older releases.")
+    ] = 0
     partition: Count
     offset: Count
     record_at: UtcInstant
@@ -353,5 +362,6 @@ class Reject(Event):
     reason: ReasonCode
     detail: str
     payload: Annotated[str | None, Field(description="The record's value, base64; null after an erasure.")] = None
+    attempts: Annotated[Count, Field(description="How often it was sent again; absent from older releases.")] = 0
     status: Literal["open", "waiting", "resolved"]
     revision: Revision

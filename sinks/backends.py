@@ -46,6 +46,20 @@ class StorageError(Exception):
     """ClickHouse refused or is away; trying again may help. One sentence."""
 
 
+class RowsRefusedError(StorageError):
+    """ClickHouse refused an insert for what its rows hold; trying the same again does not help."""
+
+
+_ROW_FAULTS: Final = frozenset({6, 8, 9, 26, 27, 36, 38, 41, 43, 44, 53, 69, 70, 72, 108, 117, 128, 131, 349, 469})
+"""ClickHouse's numbers of errors that lie in the rows: what cannot be parsed or converted, is too large or out of
+bounds, or breaks a constraint. Memory, disks, parts, networks and missing tables are not among them."""
+
+
+def storage_error(sentence: str, code: int) -> StorageError:
+    """What an insert raises that ClickHouse answered with this number."""
+    return RowsRefusedError(sentence) if code in _ROW_FAULTS else StorageError(sentence)
+
+
 class QueryFailedError(Exception):
     """ClickHouse could not run the query: it is wrong, or too large. One sentence."""
 
@@ -118,6 +132,7 @@ class Backend(Reader, Protocol):
         """Inserts prepared blocks; when it returns, they are stored.
 
         Raises:
+            RowsRefusedError: ClickHouse refused for what some row holds.
             StorageError: ClickHouse refused or is away; all, some or none of the rows may be stored.
         """
         ...
@@ -223,6 +238,7 @@ __all__ = [
     "QueryFailedError",
     "Reader",
     "Rows",
+    "RowsRefusedError",
     "StorageError",
     "area_rows",
     "arrow_arrays",
@@ -230,4 +246,5 @@ __all__ = [
     "check_columns",
     "checked_columns",
     "open_backend",
+    "storage_error",
 ]

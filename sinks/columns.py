@@ -1,21 +1,22 @@
 """Records of a topic to columns of its tables, many at once.
 
 Records of one form, as nearly all are, are cut up where they lie (``cut.pyx``, ``sinks.shapes``); the others are read
-as one JSON list by msgspec into typed structs, made from the table registry. The topics are the pipeline's own, so a
-record that is none of ours is our own bug: it stops the sink, by topic, partition and offset, and is never skipped. The
-register is the exception: ``venues`` is an input, its bad records have rows in ``rejects`` already (the workers write
-them), and here they are passed over.
+as lines of JSON by msgspec into typed structs, made from the table registry. Of a record that the pipeline cannot have
+written nothing is known here but that it is there: ``sinks.taking`` finds which it is. The register is the exception:
+``venues`` is an input, its bad records have rows in ``rejects`` already (the workers write them), and here they are
+passed over.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import UNSET, Meta, UnsetType
 
 from sinks.backends import Columns, ColumnValues
 from sinks.cut import cut
@@ -24,6 +25,7 @@ from sinks.shapes import KINDS, Form, Group
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
 from streams.core.decode import BadEvent, decode_venues
 from streams.core.inbound import AreaList
+from streams.core import wire
 from streams.core.times import LocalClock, own_ms
 
 _FAMILY: Final = "family"
@@ -36,6 +38,14 @@ _UTC_MS: Final = pa.timestamp("ms", tz="UTC")
 # Dates of day columns repeat without end; this many are kept.
 _DAYS_KEPT_MAX: Final = 10_000
 
+_INTEGER_MAX: Final = 2**63 - 1
+_NUMBER_MAX: Final = 1.7976931348623157e308
+_REVISION_MAX: Final = 2**53 - 1
+"""Far beyond what the pipeline reaches; a larger one would stand for good."""
+_PARTITION_MS: Final = (-86_400_000, 4_102_531_199_999)
+_DAY_RANGE: Final = (19691231, 21000101)
+"""Times of events are of 1970 to 2099, in whatever zone: of other days there are no partitions."""
+
 _WIRE_TYPES: Final[Mapping[ColumnType, tuple[Any, Any]]] = {
     ColumnType.TEXT: (str, ""),
     ColumnType.OPTIONAL_TEXT: (str | None, None),
@@ -44,16 +54,23 @@ _WIRE_TYPES: Final[Mapping[ColumnType, tuple[Any, Any]]] = {
     ColumnType.TIME: (str, "1970-01-01T00:00:00.000Z"),
     ColumnType.OPTIONAL_TIME: (str | None, None),
     ColumnType.DAY: (str, "1970-01-01"),
-    ColumnType.COUNT: (int, 0),
-    ColumnType.OPTIONAL_COUNT: (int | None, None),
-    ColumnType.INTEGER: (int, 0),
-    ColumnType.NUMBER: (float, 0.0),
+    ColumnType.COUNT: (Annotated[int, Meta(ge=0, le=_INTEGER_MAX)], 0),
+    ColumnType.OPTIONAL_COUNT: (Annotated[int, Meta(ge=0, le=_INTEGER_MAX)] | None, None),
+    ColumnType.INTEGER: (Annotated[int, Meta(ge=0, le=_INTEGER_MAX)], 0),
+    ColumnType.NUMBER: (Annotated[float, Meta(ge=-_NUMBER_MAX, le=_NUMBER_MAX)], 0.0),
 }
 """What stands on the wire, and what a field that a retraction leaves out becomes."""
 
 
+_REJECT_STATUS: Final[Any] = Literal["open", "waiting", "resolved"]
+"""The order of a row of ``rejects`` hangs on it."""
+_STAGES: Final = range(1, 5)
+"""Revisions of rows of ``rejects`` as releases wrote them that knew no epochs."""
+_STAGE_BARE: Final = 3
+
+
 class NotOursError(Exception):
-    """A record on one of the pipeline's own topics that the pipeline cannot have written; names its place."""
+    """Some record on one of the pipeline's own topics is none that the pipeline can have written."""
 
 
 Tables = list[tuple[str, Columns]]
@@ -71,7 +88,7 @@ class TopicDecoder(Protocol):
         """The rows; tables without any are left out.
 
         Raises:
-            NotOursError: a record is none that the pipeline writes.
+            NotOursError: at least one record is none that the pipeline writes.
         """
 
 
@@ -98,18 +115,21 @@ class _EventDecoder:
         union: Any = self._tables[0][1]
         for _, struct in self._tables[1:]:
             union |= struct
-        self._many = msgspec.json.Decoder(list[union])
-        self._one = msgspec.json.Decoder(union)
+        self._decode = msgspec.json.Decoder(union).decode_lines
 
     def __call__(self, records: Records) -> Tables:
-        # A null value is the end of a key in a compacted log: the row stays until its day goes.
         tables: Tables = []
+        taken = 0
         if self._may_be_cut and len(records) >= _CUT_MIN:
             found, values = cut(records.values, self._group_of)
+            taken = sum(group.rows for group in found)
             tables = [(group.spec.name, self._cut_columns(group)) for group in found]
         else:
             values = [value for value in records.values if value is not None]
-        return tables + self._read(values, records) if values else tables
+        if taken + len(values) != len(records):
+            # The pipeline ends no key of a compacted topic: a row stays until its day goes.
+            raise NotOursError(f"{self._topic}: a record without a value")
+        return tables + self._read(values) if values else tables
 
     def _group_of(self, record: bytes, rows_max: int) -> Group | None:
         """What takes records of the form of this one."""
@@ -117,16 +137,19 @@ class _EventDecoder:
         spec = None if form is None else self._specs.get(form.family)
         return None if form is None or spec is None else Group.of(form, spec, rows_max)
 
-    def _read(self, values: Sequence[bytes], records: Records) -> Tables:
-        """Reads values as JSON."""
+    def _read(self, values: Sequence[bytes]) -> Tables:
+        """Reads values as JSON; none of them can be taken for a part of the next one, since none has a line break."""
+        lines = b"\n".join(values)
         try:
-            events = self._many.decode(b"[" + b",".join(values) + b"]")
-        except msgspec.MsgspecError:
-            raise self._not_ours(records) from None
-        if len(events) != len(values):
-            raise self._not_ours(records)
+            events = self._decode(lines)
+        except (msgspec.MsgspecError, RecursionError):
+            raise NotOursError(f"{self._topic}: a record is no such event") from None
+        if len(events) != len(values) or lines.count(b"\n") != len(values) - 1:
+            raise NotOursError(f"{self._topic}: a record is not one line of JSON")
         if len(self._tables) == 1:
             spec = self._tables[0][0]
+            if spec.added:
+                _bring_up(events)
             return [(spec.name, self._columns(spec, events))]
         sorted_out = [(spec, [event for event in events if type(event) is struct]) for spec, struct in self._tables]
         return [(spec.name, self._columns(spec, rows)) for spec, rows in sorted_out if rows]
@@ -138,7 +161,7 @@ class _EventDecoder:
                 columns[column.name] = self._days(columns[column.local_day_of])
             else:
                 columns[column.name] = _values(column, list(map(attrgetter(column.name), events)))
-        return columns
+        return _checked(spec, columns)
 
     def _cut_columns(self, group: Group) -> Columns:
         """The columns of records of one form."""
@@ -151,23 +174,49 @@ class _EventDecoder:
             columns[column.name] = (
                 _values(column, [_WIRE_TYPES[column.type][1]] * group.rows) if values is None else values
             )
-        return columns
+        return _checked(group.spec, columns)
 
     def _days(self, times: ColumnValues) -> npt.NDArray[np.uint32]:
         assert isinstance(times, np.ndarray), "the time column stands before its day"
+        if int(times.min()) < _PARTITION_MS[0] or int(times.max()) > _PARTITION_MS[1]:
+            raise NotOursError(f"{self._topic}: a time far from those of events")
         return local_days(times, self._clock)
 
-    def _not_ours(self, records: Records) -> NotOursError:
-        """The record that does not decode by itself; its content stays out of the sentence."""
-        for value, place in zip(records.values, records.places(), strict=True):
-            if value is None:
-                continue
-            try:
-                self._one.decode(value)
-            except msgspec.MsgspecError:
-                where = f"{self._topic}, partition {place.partition}, offset {place.offset}"
-                return NotOursError(f"{where}: the record is none that this version writes")
-        return NotOursError(f"{self._topic}: a run of records decodes one by one but not together")
+
+def _bring_up(events: Sequence[Any]) -> None:
+    """Rows of ``rejects`` as older releases wrote them, as this one does."""
+    for event in events:
+        if event.epoch is UNSET:
+            if event.revision not in _STAGES:
+                raise NotOursError("rejects: a stage that no release wrote")
+            event.epoch = 0
+            event.revision = wire.reject_revision(event.status, 0, bare=event.revision >= _STAGE_BARE)
+        if event.attempts is UNSET:
+            event.attempts = 0
+
+
+def _checked(spec: TableSpec, columns: Columns) -> Columns:
+    """The columns, if no record has a revision or a day that nothing could follow, or that no calendar has."""
+    if int(np.max(columns["revision"])) > _REVISION_MAX:
+        raise NotOursError(f"{spec.topic}: a revision that the pipeline does not reach")
+    for column in spec.columns:
+        if column.type is ColumnType.DAY and column.local_day_of is None:
+            _check_days(spec, np.asarray(columns[column.name]))
+    return columns
+
+
+def _check_days(spec: TableSpec, days: npt.NDArray[Any]) -> None:
+    years, months, of_month = days // 10_000, days // 100 % 100, days % 100
+    real = (days >= _DAY_RANGE[0]) & (days <= _DAY_RANGE[1]) & (months >= 1) & (months <= _MONTHS) & (of_month >= 1)
+    leap = (months == _FEBRUARY) & (years % 4 == 0) & ((years % 100 != 0) | (years % 400 == 0))
+    real &= of_month <= _LENGTHS[np.minimum(months, _MONTHS)] + leap
+    if not real.all():
+        raise NotOursError(f"{spec.topic}: a day that no calendar has")
+
+
+_FEBRUARY: Final = 2
+_MONTHS: Final = 12
+_LENGTHS: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.uint32)
 
 
 class _VenueDecoder:
@@ -209,6 +258,10 @@ def _struct_of(spec: TableSpec, *, tagged: bool) -> type[msgspec.Struct]:
     for column in spec.exported:
         wire_type, default = _WIRE_TYPES[column.type]
         required = column.name in spec.required
+        if column.name in spec.added:
+            wire_type, default = wire_type | UnsetType, UNSET
+        elif spec.added and column.name == "status":
+            wire_type, required = _REJECT_STATUS, True
         fields.append((column.name, wire_type) if required else (column.name, wire_type, default))
     # Fields without a default come first in a struct; on the wire and in the table the order is free.
     fields.sort(key=len)
@@ -228,17 +281,27 @@ def _values(column: Column, values: list[Any]) -> ColumnValues:
         return np.array(values, _DTYPES[column.type])
     if column.type is ColumnType.TIME:
         return times_ms(values)
-    if column.type is ColumnType.DAY:
-        return np.array([_DAYS[value] for value in values], np.uint32)
-    if column.type is ColumnType.OPTIONAL_TIME:
-        return [None if value is None else own_ms(value) for value in values]
+    try:
+        if column.type is ColumnType.DAY:
+            return np.array([_DAYS[value] for value in values], np.uint32)
+        if column.type is ColumnType.OPTIONAL_TIME:
+            return [None if value is None else own_ms(value) for value in values]
+    except (ValueError, OverflowError):
+        raise NotOursError(f"{column.name} holds what is none") from None
     return values
 
 
 def times_ms(texts: list[str]) -> npt.NDArray[np.int64]:
-    """Epoch milliseconds of times as the pipeline writes them, always ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
+    """Epoch milliseconds of times as the pipeline writes them, always ``YYYY-MM-DDTHH:MM:SS.mmmZ``.
+
+    Raises:
+        NotOursError: one is no time.
+    """
     array = pa.array(texts, pa.string())
-    milliseconds: npt.NDArray[np.int64] = array.cast(_UTC_MS).cast(pa.int64()).to_numpy()
+    try:
+        milliseconds: npt.NDArray[np.int64] = array.cast(_UTC_MS).cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        raise NotOursError("a time is none") from None
     return milliseconds
 
 

@@ -9,16 +9,16 @@ what could not be committed is committed with the next ones.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from threading import Event
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sinks.backends import Backend
 from sinks.columns import TopicDecoder
 from sinks.inserting import BATCH_BYTES_MAX, Batch, Inserter, Place
-from sinks.records import Records, each, runs
+from sinks.records import Fetched, Records, each, runs
 from sinks.status import Status
+from sinks.taking import PASSED_ON, Taking
 from truyvet import logs, metrics
 from truyvet.config import Settings
 
@@ -28,6 +28,8 @@ CONSUME_SECONDS = 0.05
 """How long a fetch may wait to be full; the client waits the whole of it when it is not."""
 COMMIT_AGAIN_SECONDS = 1.0
 LOOK_AROUND_SECONDS = 1.0
+CARE_SECONDS = 30.0
+"""So long after the last record that cannot be taken another one is expected."""
 STOP_INSERT_SECONDS_MAX = 5.0
 STOP_COMMIT_SECONDS_MAX = 2.0
 CONSUME_BYTES_MAX = 8 * 1024 * 1024
@@ -42,19 +44,6 @@ _log = logs.get("sink")
 
 class SinkFailedError(Exception):
     """The sink cannot go on by itself; one sentence."""
-
-
-@dataclass(slots=True)
-class Fetched:
-    """What some calls of the Kafka client brought."""
-
-    records: dict[str, Records] = field(default_factory=dict)
-    """By topic."""
-    ends: dict[Place, int] = field(default_factory=dict)
-    """The offset behind the last record of partitions that were read to their end."""
-    count: int = 0
-    """Messages, ends of partitions included."""
-    bytes: int = 0
 
 
 class Consuming:
@@ -85,7 +74,10 @@ class Consuming:
         self._paused = False
         self._broker_doubt: str | None = None
         self._said: set[int] = set()
-        self._inserter = Inserter(backend, status)
+        self._care_until: dict[Place, int] = {}
+        self._care_since = -CARE_SECONDS
+        self._taking = Taking(backend, decoders, settings.topic("rejects"))
+        self._inserter = Inserter(backend, status, self._taking)
         self._consumer = Consumer(self._options(settings))
 
     def run(self, stop: Event) -> None:
@@ -93,7 +85,6 @@ class Consuming:
 
         Raises:
             SinkFailedError: the client library gave up for good.
-            NotOursError: a record on one of the pipeline's topics is none of its own.
         """
         topics = list(self._decoders)
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
@@ -180,7 +171,7 @@ class Consuming:
         for topic, run in runs(messages, "topic"):
             records = fetched.records.get(topic)
             if records is None:
-                records = fetched.records[topic] = Records(keyed=self._decoders[topic].keyed)
+                records = fetched.records[topic] = Records(keyed=self._decoders[topic].keyed, timed=self._careful)
             fetched.bytes -= records.value_bytes
             records.add(run)
             fetched.bytes += records.value_bytes
@@ -196,10 +187,30 @@ class Consuming:
             fetched.ends[message.topic() or "", partition] = offset
 
     def _begin_again(self) -> None:
-        """Reads from the committed offsets on, where partitions were taken over in a call whose records are dropped."""
-        places = [TopicPartition(one.topic, one.partition) for one in self._consumer.assignment()]
+        """Reads from what is stored on, as far as is known here; else from the committed offsets."""
+        places = [
+            TopicPartition(one.topic, one.partition, self._stored.get((one.topic, one.partition), OFFSET_INVALID))
+            for one in self._consumer.assignment()
+        ]
         if places:
             self._consumer.assign(places)
+
+    @property
+    def _careful(self) -> bool:
+        """Whether records are read so that those that cannot be taken are told apart: it costs a tenth more."""
+        return bool(self._care_until) or time.monotonic() - self._care_since < CARE_SECONDS
+
+    def _take_care(self, reached: dict[Place, int]) -> None:
+        """Drops what is not stored, up to there, and reads it again with care: some record of it cannot be taken."""
+        _log.warning("some record cannot be taken; reading again from what is stored, with care")
+        self._care_since = time.monotonic()
+        self._care_until |= reached
+        self._generation += 1
+        self._batch = self._new_batch()
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+        self._begin_again()
 
     def _full(self) -> bool:
         return self._batch.records >= self._rows_max or self._batch.record_bytes >= BATCH_BYTES_MAX
@@ -226,8 +237,16 @@ class Consuming:
         batch = self._inserter.take_done(wait_seconds)
         if batch is None:
             return
+        if batch.refused is not None:
+            _log.error("ClickHouse refuses a row for what it holds", reason=batch.refused)
+            if batch.generation == self._generation:
+                self._take_care(batch.positions | self._batch.positions)
+            return
         if batch.generation == self._generation:
             self._stored |= batch.positions
+            for place, offset in batch.positions.items():
+                if offset >= self._care_until.get(place, offset + 1):
+                    del self._care_until[place]
         if self._paused:
             self._consumer.resume(self._consumer.assignment())
             self._paused = False
@@ -235,7 +254,19 @@ class Consuming:
     def _sort_in(self, fetched: Fetched) -> None:
         """Decodes the records topic by topic into the batch; ends of partitions move their positions."""
         for topic, records in fetched.records.items():
-            self._batch.add(self._backend, self._decoders[topic](records))
+            try:
+                ready = self._taking.all(topic, records)
+            except PASSED_ON:
+                raise
+            except Exception:  # noqa: BLE001 - whatever it is, it costs the record alone
+                if not records.timed:
+                    self._take_care(self._batch.positions | fetched.reached())
+                    return
+                self._care_since = time.monotonic()
+                ready = self._taking.each(topic, records)
+            self._batch.add(ready)
+            if records.timed:
+                self._batch.sources.append((topic, records))
             self._batch.records += len(records)
             self._batch.record_bytes += records.value_bytes
             for partition, offset in records.last_offsets.items():
@@ -294,6 +325,7 @@ class Consuming:
         self._batch = self._new_batch()
         self._stored.clear()
         self._committed.clear()
+        self._care_until.clear()
         self._status.forget_positions()
         self._paused = False
 

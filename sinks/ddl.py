@@ -27,13 +27,13 @@ def quoted(name: str) -> str:
     return f"`{name}`"
 
 
-def create_table(database: str, spec: TableSpec) -> str:
-    """The statement that makes one table if it is not there."""
+def create_table(database: str, spec: TableSpec, name: str | None = None) -> str:
+    """The statement that makes one table if it is not there; under another name if one is given."""
     columns = ", ".join(f"{quoted(column.name)} {CLICKHOUSE_TYPES[column.type]}" for column in spec.columns)
     key = ", ".join(map(quoted, spec.key))
     partition = f" PARTITION BY {quoted(spec.partition)}" if spec.partition else ""
     return (
-        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(spec.name)} ({columns})"
+        f"CREATE TABLE IF NOT EXISTS {quoted(database)}.{quoted(name or spec.name)} ({columns})"
         f" ENGINE = ReplacingMergeTree(revision){partition} ORDER BY ({key})"
         f" SETTINGS old_parts_lifetime = {OLD_PARTS_SECONDS}"
     )

@@ -9,6 +9,7 @@ good, answers queries. They do not wait for each other.
 """
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Sequence
@@ -27,8 +28,10 @@ from sinks.backends import (
     area_rows,
     arrow_arrays,
     check_columns,
+    storage_error,
 )
 from sinks.readonly import check_read_only
+from sinks.schema_steps import take_steps
 from sinks.tables import TABLES
 from truyvet.config import Settings
 
@@ -38,6 +41,8 @@ QUERY_BYTES_MAX = 2048 * _MIB
 QUERY_RESULT_BYTES_MAX = 512 * _MIB
 QUERY_SECONDS_MAX = 120
 _MARK_CACHE_BYTES = 128 * _MIB
+
+_CODE: Final = re.compile(r"Code: (\d+)")
 
 FORMATS: Final = frozenset(
     {"JSONCompact", "JSON", "JSONEachRow", "JSONCompactEachRow", "CSVWithNames", "TabSeparatedWithNames"}
@@ -84,6 +89,7 @@ class ChdbBackend(Closing):
 
     def ensure_schema(self) -> None:
         """Makes database, tables and views that are missing, and fills in the administrative list."""
+        take_steps(self.maintain, self._database)
         for statement in ddl.statements(self._database):
             self._command(statement)
         check_columns(self._database, self._rows(ddl.columns_of(self._database)))
@@ -195,7 +201,8 @@ class ChdbBackend(Closing):
                     f"INSERT INTO {self._table(table)} ({columns}) SELECT {columns} FROM Python(rows)"
                 )
             except RuntimeError as error:
-                raise StorageError(_first(error)) from error
+                code = _CODE.search(str(error))
+                raise storage_error(_first(error), int(code[1]) if code else 0) from error
 
     def _open_writer(self) -> Connection:
         if self._writer is None:

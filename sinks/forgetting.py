@@ -68,9 +68,9 @@ def _merged(backend: Backend, person_id: str, until_ms: int, day: int) -> bool:
 
 def _blank_rejects(changing: Changing, backend: Backend, person_id: str, until_ms: int) -> None:
     """The rows stay and say why a record was rejected, as those do that the rooms have blanked themselves."""
-    rows = [reject[:3] for reject in held.rejects(backend, person_id) if reject.event_ms <= until_ms]
+    rows = [reject[:4] for reject in held.rejects(backend, person_id) if reject.event_ms <= until_ms]
     rows += held.replaced_rejects(backend, person_id)
     for start in range(0, len(rows), _KEYS_AT_ONCE):
-        keys = ", ".join(f"({literal(topic)}, {p}, {o})" for topic, p, o in rows[start : start + _KEYS_AT_ONCE])
-        where = f"(topic, `partition`, `offset`) IN ({keys})"
+        keys = ", ".join(f"({literal(topic)}, {e}, {p}, {o})" for topic, e, p, o in rows[start : start + _KEYS_AT_ONCE])
+        where = f"(topic, epoch, `partition`, `offset`) IN ({keys})"
         changing.mutate("rejects", f"UPDATE `key` = {_NOTHING}, payload = {_NOTHING} WHERE {where}")

@@ -46,6 +46,7 @@ class Reject(NamedTuple):
     """A dead letter that names a person."""
 
     topic: str
+    epoch: int
     partition: int
     offset: int
     event_ms: int
@@ -119,18 +120,18 @@ def rejects(reader: Reader, person_id: str) -> Iterator[Reject]:
     """The dead letters that name the person, as they stand."""
     columns = [*REJECTS.key, "record_at", "payload"]
     for page in pages(reader, REJECTS, columns, naming(person_id)):
-        for topic, partition, offset, record_ms, payload in page:
-            yield Reject(topic, partition, offset, event_ms(payload, record_ms))
+        for topic, epoch, partition, offset, record_ms, payload in page:
+            yield Reject(topic, epoch, partition, offset, event_ms(payload, record_ms))
 
 
-def replaced_rejects(reader: Reader, person_id: str) -> list[tuple[str, int, int]]:
+def replaced_rejects(reader: Reader, person_id: str) -> list[tuple[str, int, int, int]]:
     """The keys of dead letters that name the person in stored rows only that others have replaced."""
-    key, named = "topic, `partition`, `offset`", naming(person_id)
+    key, named = "topic, epoch, `partition`, `offset`", naming(person_id)
     _, rows = reader.query(
         f"SELECT DISTINCT {key} FROM rejects WHERE {named}"
         f" AND ({key}) NOT IN (SELECT {key} FROM rejects FINAL WHERE {named})"
     )
-    return [(topic, partition, offset) for topic, partition, offset in rows]
+    return [(topic, epoch, partition, offset) for topic, epoch, partition, offset in rows]
 
 
 def naming(person_id: str) -> str:

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sinks.backends import Backend, Columns, StorageError
+from sinks.backends import Backend, RowsRefusedError, StorageError
+from sinks.records import Records
 from sinks.status import Status
+from sinks.taking import Ready, Taking
 from truyvet import logs, metrics
 
 BATCH_BYTES_MAX = 32 * 1024 * 1024
@@ -40,19 +42,24 @@ class Batch:
     records: int = 0
     record_bytes: int = 0
     positions: dict[Place, int] = field(default_factory=dict)
+    sources: list[tuple[str, Records]] = field(default_factory=list)
+    """The records themselves by topic (full name); only while the sink reads with care."""
+    refused: str | None = None
+    """Why nothing of it counts as stored: some row cannot be, and without its ``sources`` none can be told apart."""
 
-    def add(self, backend: Backend, tables: Iterable[tuple[str, Columns]]) -> None:
-        """Takes decoded rows in, in the backend's own form."""
-        for table, columns in tables:
-            self.blocks.setdefault(table, []).append(backend.prepare(table, columns))
-            self.rows[table] += len(next(iter(columns.values())))
+    def add(self, ready: Iterable[Ready]) -> None:
+        """Takes rows in."""
+        for table, rows, block in ready:
+            self.blocks.setdefault(table, []).append(block)
+            self.rows[table] += rows
 
 
 class Inserter:
     """Stores one batch at a time in a thread of its own, and tries again for as long as it takes."""
 
-    def __init__(self, backend: Backend, status: Status) -> None:
+    def __init__(self, backend: Backend, status: Status, taking: Taking) -> None:
         self._backend = backend
+        self._taking = taking
         self._status = status
         self._batch: Batch | None = None
         self._done: Batch | None = None
@@ -77,7 +84,7 @@ class Inserter:
             self._wake.notify_all()
 
     def take_done(self, wait_seconds: float = 0.0) -> Batch | None:
-        """The batch that was stored since the last call, if any; waits for one under way.
+        """The batch that was stored, or ``refused``, since the last call, if any; waits for one under way.
 
         Raises:
             BaseException: what ended the thread, which is our own bug.
@@ -115,22 +122,54 @@ class Inserter:
                 self._wake.notify_all()
 
     def _store(self, batch: Batch) -> bool:
-        """True once every table has its rows; False if the process is to end first."""
-        for table, blocks in batch.blocks.items():
-            pause_seconds = RETRY_SECONDS_MIN
-            while True:
-                began = time.monotonic()
-                try:
-                    self._backend.insert_blocks(table, blocks)
-                except StorageError as error:
-                    metrics.INSERT_RETRIES.inc()
-                    self._status.insert_failed(str(error))
-                    if self._stopping.wait(pause_seconds):
-                        return False
-                    pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
-                    continue
-                metrics.INSERT_SECONDS.labels(table=table).observe(time.monotonic() - began)
-                metrics.ROWS_STORED.labels(table=table).inc(batch.rows[table])
-                self._status.stored(table, batch.rows[table])
-                break
+        """True once every table has its rows, or they are refused; False if the process is to end first."""
+        try:
+            return all(self._insert(table, blocks, batch.rows[table]) for table, blocks in batch.blocks.items())
+        except RowsRefusedError as error:
+            if batch.sources:
+                return self._store_apart(batch.sources)
+            batch.refused = str(error)
+            return True
+
+    def _store_apart(self, sources: Iterable[tuple[str, Records]]) -> bool:
+        """The same by halves, down to the records whose rows are refused: each is a row of ``rejects`` instead."""
+        parts = list(sources)
+        while parts:
+            topic, part = parts.pop()
+            try:
+                if not self._insert_ready(self._taking.each(topic, part)):
+                    return False
+            except RowsRefusedError as error:
+                if len(part) > 1:
+                    parts += [(topic, half) for half in part.halves()]
+                elif not self._insert_ready(self._taking.rejected(topic, part, error)):
+                    return False
         return True
+
+    def _insert_ready(self, ready: Iterable[Ready]) -> bool:
+        return all(self._insert(one.table, [one.block], one.rows) for one in ready)
+
+    def _insert(self, table: str, blocks: list[Any], rows: int) -> bool:
+        """True once the table has these rows; False if the process is to end first.
+
+        Raises:
+            RowsRefusedError: it never will.
+        """
+        pause_seconds = RETRY_SECONDS_MIN
+        while True:
+            began = time.monotonic()
+            try:
+                self._backend.insert_blocks(table, blocks)
+            except RowsRefusedError:
+                raise
+            except StorageError as error:
+                metrics.INSERT_RETRIES.inc()
+                self._status.insert_failed(str(error))
+                if self._stopping.wait(pause_seconds):
+                    return False
+                pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
+                continue
+            metrics.INSERT_SECONDS.labels(table=table).observe(time.monotonic() - began)
+            metrics.ROWS_STORED.labels(table=table).inc(rows)
+            self._status.stored(table, rows)
+            return True

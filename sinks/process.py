@@ -20,7 +20,7 @@ import msgspec
 from schemas.areas import load_areas
 from sinks import maintenance
 from sinks.backends import Backend, QueryFailedError, StorageError, open_backend
-from sinks.columns import NotOursError, decoder_of
+from sinks.columns import decoder_of
 from sinks.consuming import Consuming, SinkFailedError
 from sinks.readonly import QueryRefusedError, personal_reads, shape_of
 from sinks.status import Status
@@ -108,7 +108,7 @@ class _Sink:
                 keep_memory()
                 _log.info("the sink reads", topics=len(decoders), prefix=self._settings.topic_prefix)
                 consuming.run(stop)
-        except (StorageError, SinkFailedError, NotOursError) as error:
+        except (StorageError, SinkFailedError) as error:
             _log.error("the sink ends", reason=error)
             return 1
         finally:

@@ -5,8 +5,9 @@ them, kept until they are decoded, cost as much again as fetching them did (0.77
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 
 class Record(Protocol):
@@ -23,6 +24,9 @@ class Record(Protocol):
 
     def partition(self) -> int | None:
         """The partition's number."""
+
+    def timestamp(self) -> tuple[int, int]:
+        """What kind of timestamp it has, and the timestamp in epoch ms."""
 
 
 class Place(NamedTuple):
@@ -52,11 +56,13 @@ def runs(records: Sequence[Any], name: str) -> Iterator[tuple[Any, Sequence[Any]
 
 
 class Records:
-    """Values in order of each partition, and where each stood; ``keys`` stay empty unless they are asked for."""
+    """Values in order of each partition, and where each stood; ``keys`` and ``times_ms`` stay empty unless asked for."""
 
-    __slots__ = ("_keyed", "_spans", "keys", "value_bytes", "values")
+    __slots__ = ("_keyed", "_spans", "keys", "timed", "times_ms", "value_bytes", "values")
 
-    def __init__(self, records: Sequence[Record] = (), *, keyed: bool = False) -> None:
+    def __init__(self, records: Sequence[Record] = (), *, keyed: bool = False, timed: bool = False) -> None:
+        self.timed = timed
+        self.times_ms: list[int] = []
         self.values: list[bytes | None] = []
         self.keys: list[bytes | None] = []
         self.value_bytes = 0
@@ -75,6 +81,8 @@ class Records:
         self.value_bytes += sum(map(len, filter(None, values)))
         if self._keyed:
             self.keys += each(records, "key")
+        if self.timed:
+            self.times_ms += [timestamp for _, timestamp in each(records, "timestamp")]
         for partition, run in runs(records, "partition"):
             self._spans.append((partition, self._offsets(run)))
 
@@ -94,3 +102,50 @@ class Records:
     def places(self) -> list[Place]:
         """Where each record stood."""
         return [Place(partition, offset) for partition, offsets in self._spans for offset in offsets]
+
+    def part(self, start: int, stop: int) -> "Records":
+        """The records from ``start`` on, before ``stop``."""
+        part = Records(keyed=self._keyed, timed=self.timed)
+        part.values = self.values[start:stop]
+        part.keys, part.times_ms = self.keys[start:stop], self.times_ms[start:stop]
+        part.value_bytes = sum(map(len, filter(None, part.values)))
+        at = 0
+        for partition, offsets in self._spans:
+            inside = offsets[max(start - at, 0) : max(stop - at, 0)]
+            if inside:
+                part._spans.append((partition, inside))  # noqa: SLF001 - of its own class
+            at += len(offsets)
+        return part
+
+    def halves(self) -> "tuple[Records, Records]":
+        """The first half and the other one."""
+        middle = len(self) // 2
+        return self.part(0, middle), self.part(middle, len(self))
+
+    @classmethod
+    def of_values(cls, values: Sequence[bytes]) -> Self:
+        """Values that stood nowhere."""
+        records = cls()
+        records.values = list(values)
+        return records
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What some calls of the Kafka client brought."""
+
+    records: dict[str, Records] = field(default_factory=dict)
+    """By topic."""
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    """By topic and partition, the offset behind the last record of partitions that were read to their end."""
+    count: int = 0
+    """Messages, ends of partitions included."""
+    bytes: int = 0
+
+    def reached(self) -> dict[tuple[str, int], int]:
+        """By topic and partition, the offset behind the last record."""
+        return {
+            (topic, partition): offset + 1
+            for topic, records in self.records.items()
+            for partition, offset in records.last_offsets.items()
+        }

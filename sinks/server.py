@@ -25,9 +25,11 @@ from sinks.backends import (
     area_rows,
     arrow_arrays,
     check_columns,
+    storage_error,
 )
 from sinks.native import BlockClient, Blocks, NativeBlock, column_bytes
 from sinks.readonly import check_read_only
+from sinks.schema_steps import take_steps
 from sinks.tables import TABLES
 from truyvet.config import Settings
 
@@ -67,6 +69,7 @@ class ClickHouseBackend(Closing):
 
     def ensure_schema(self) -> None:
         """Makes database, tables and views that are missing, and fills in the administrative list."""
+        take_steps(self.maintain, self._database)
         for statement in ddl.statements(self._database):
             self._write(statement)
         check_columns(self._database, self._write(ddl.columns_of(self._database)))
@@ -165,8 +168,10 @@ class ClickHouseBackend(Closing):
             except (*_AWAY, DriverError) as error:
                 _hang_up(self._writer)
                 self._writer = None
-                state = "refused" if isinstance(error, ServerException) else "is away"
-                raise StorageError(f"the ClickHouse server {state}: {_first(error)}") from error
+                if isinstance(error, ServerException):
+                    sentence = f"the ClickHouse server refused: {_first(error)}"
+                    raise (StorageError(sentence) if rows is None else storage_error(sentence, error.code)) from error
+                raise StorageError(f"the ClickHouse server is away: {_first(error)}") from error
         return answer if isinstance(answer, list) else []
 
     def _table(self, name: str) -> str:

@@ -102,12 +102,14 @@ class TableSpec:
     retention: Retention
     retention_of: str | None = None
     """The time that retention is reckoned from where the table has no day partitions."""
+    added: frozenset[str] = frozenset()
+    """Fields that records of an older release lack; then they are 0 (``sinks.columns``)."""
 
     @property
     def required(self) -> frozenset[str]:
         """Key, partition time and revision: what every record carries, retractions too."""
         times = {column.local_day_of or column.name for column in self.columns if column.name == self.partition}
-        return frozenset({*self.key, *times, "revision"})
+        return frozenset({*self.key, *times, "revision"}) - self.added
 
     @property
     def exported(self) -> tuple[Column, ...]:
@@ -266,6 +268,7 @@ _SPECS: Final = (
         topic="rejects",
         columns=(
             Column("topic", _T.TEXT),
+            Column("epoch", _T.INTEGER),
             Column("partition", _T.INTEGER),
             Column("offset", _T.INTEGER),
             Column("record_at", _T.TIME),
@@ -273,12 +276,14 @@ _SPECS: Final = (
             Column("reason", _T.LABEL),
             Column("detail", _T.TEXT),
             Column("payload", _T.OPTIONAL_TEXT),
+            Column("attempts", _T.COUNT),
             *_STATUS,
             _day_of("record_at"),
         ),
-        key=("topic", "partition", "offset"),
+        key=("topic", "epoch", "partition", "offset"),
         partition="day",
         retention=Retention.EVENTS,
+        added=frozenset({"epoch", "attempts"}),
     ),
     TableSpec(
         name="ward_minute",

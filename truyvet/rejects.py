@@ -35,7 +35,7 @@ FLUSH_SECONDS_MAX: Final = 60.0
 _QUEUE_FULL_WAIT_SECONDS: Final = 0.05
 
 _SPEC: Final = TABLES["rejects"]
-_LISTED: Final = ("record_at", "topic", "partition", "offset", "status", "reason", "detail")
+_LISTED: Final = ("record_at", "topic", "epoch", "partition", "offset", "attempts", "status", "reason", "detail")
 _REDRIVEN: Final = (
     *("topic", "epoch", "partition", "offset", "record_at", "key", "reason", "detail", "payload", "attempts"),
 )
@@ -196,7 +196,7 @@ def _print_list(reader: Reader, args: argparse.Namespace) -> None:
     quoted = ", ".join(f"`{name}`" for name in names)
     _, rows = reader.query(
         f"SELECT {quoted} FROM rejects FINAL WHERE {where}"
-        f" ORDER BY record_at DESC, topic, `partition`, `offset` DESC LIMIT {limit}"
+        f" ORDER BY record_at DESC, topic, epoch DESC, `partition`, `offset` DESC LIMIT {limit}"
     )
     shown = list(shown_rows(_SPEC, names, rows))
     if args.json:

@@ -16,6 +16,12 @@ VISITS: Final = "visits"
 CASE_VISITS: Final = "case-visits"
 HEADER_WAS: Final = "was"
 _INTERVAL = struct.Struct("<qq")
+OWN_MS_MAX: Final = 1 << 43
+"""No time that the pipeline writes lies as far from 1970, before or after."""
+
+
+class NotOwnError(ValueError):
+    """A record that the pipeline cannot have written."""
 
 
 class Interval(NamedTuple):
@@ -55,8 +61,8 @@ class CaseVisit(msgspec.Struct, frozen=True):
 
 
 encode_case_visit = msgspec.json.Encoder().encode
-decode_case_visits = msgspec.json.Decoder(list[CaseVisit]).decode
-"""Of many records joined as one JSON list."""
+decode_case_visits = msgspec.json.Decoder(CaseVisit).decode_lines
+"""Of many records, each a line."""
 
 
 def was_header(was: Interval) -> list[tuple[str, bytes]]:
@@ -65,6 +71,22 @@ def was_header(was: Interval) -> list[tuple[str, bytes]]:
 
 
 def was_of(headers: Headers) -> Interval | None:
-    """The interval that a visit record replaces; None if the visit was not there before."""
+    """The interval that a visit record replaces; None if the visit was not there before.
+
+    Raises:
+        NotOwnError: the header holds no interval.
+    """
     packed = header(headers, HEADER_WAS) if headers else None
-    return None if packed is None else Interval(*_INTERVAL.unpack(packed))
+    if packed is None:
+        return None
+    if len(packed) != _INTERVAL.size:
+        raise NotOwnError
+    was = Interval(*_INTERVAL.unpack(packed))
+    if not is_interval(*was):
+        raise NotOwnError
+    return was
+
+
+def is_interval(start_ms: int, end_ms: int) -> bool:
+    """Whether the pipeline may have written this interval."""
+    return -OWN_MS_MAX <= start_ms <= end_ms <= OWN_MS_MAX

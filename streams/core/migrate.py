@@ -181,7 +181,7 @@ def _drop_coordinates(room: str, _: int, after: bytes, state: StateReader) -> Po
 
 
 # From 3 to 4: what waits keeps its fields instead of its payload, and is counted by code and person; a row of rejects
-# is remembered with its whole origin. What came by a header of an input is forgotten: headers of inputs are nothing now.
+# is remembered with its whole origin. What came by a header of an input is forgotten: those are nothing now.
 
 _WAITING_3: Final = struct.Struct("<qqI")
 _WAITING_4: Final = struct.Struct("<qqqIIIBB")

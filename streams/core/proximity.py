@@ -5,10 +5,10 @@ means is the difference of two joins, with the version that is replaced and with
 are not stored. Where nobody's case has been, a visit is only put where a case visit will find it: no look-up but
 one per venue of a batch, of how many case visits it holds.
 
-Both kinds of record are the project's own: one that does not decode, or that replaces what is not there, is a bug
-of ours, and raises; without a word of whose it was. One topic's batch changes one side of the join only, and all
-changes of one visit in it are taken as one; so a step emits an exposure at most once. The join itself may take several
-portions (``joins.py``).
+Both kinds of record are the project's own: one that cannot be is skipped (``foreign.py``), and one that replaces what
+is not there is a bug of ours, and raises; without a word of whose it was. One topic's batch changes one side of the
+join only, and all changes of one visit in it are taken as one; so a step emits an exposure at most once. The join
+itself may take several portions (``joins.py``).
 """
 
 import struct
@@ -18,16 +18,29 @@ from typing import Final
 import msgspec
 
 from streams.core import keys, pending, visit_records
-from streams.core.crossing import CaseVisit, Crossed, Interval, decode_case_visits, was_of
+from streams.core.crossing import (
+    CASE_VISITS,
+    VISITS,
+    CaseVisit,
+    Crossed,
+    Interval,
+    NotOwnError,
+    decode_case_visits,
+    is_interval,
+    was_of,
+)
 from streams.core.directory import CATEGORY_NAMES
 from streams.core.exposures import CaseStay, contact_of, pack_visit
+from streams.core.foreign import are_codes, emit_foreign, is_hex, is_id, read_own
 from streams.core.intervals import CLASSES, length_class
 from streams.core.joins import VISIT_CLASSES, CaseNet, VisitNet, of_case_visits, of_visits
 from streams.core.keys import TIME_KEY_BYTES, time_key
 from streams.core.records import Records, newest_ms
 from streams.core.room import RoomPartition
+from streams.core.ruleset import is_rule
 from streams.core.step import InRecord, StateReader, Step
 from streams.core.times import own_ms
+from streams.core.visits import VISIT_MS_MAX
 
 _CATEGORY_CODE: Final = {name: code for code, name in enumerate(CATEGORY_NAMES)}
 _COUNTS = struct.Struct(f"<{CLASSES}I")
@@ -39,6 +52,7 @@ class _Visit(msgspec.Struct, gc=False):
     visit_id: str
     status: str
     person_id: str = ""
+    venue_id: str = ""
     started_at: str = ""
     ended_at: str = ""
     first_scan_at: str = ""
@@ -48,7 +62,7 @@ class _Visit(msgspec.Struct, gc=False):
     ward_code: str = ""
 
 
-_decode_visits = msgspec.json.Decoder(list[_Visit]).decode
+_decode_visits = msgspec.json.Decoder(_Visit).decode_lines
 _encode_stay = msgspec.msgpack.Encoder().encode
 _decode_stay = msgspec.msgpack.Decoder(CaseStay).decode
 
@@ -58,7 +72,8 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
     run = Records.of(records)
     step = Step(number, newest_ms(run))
     cases = _case_counts(run, state)
-    step.changes, crossed = visit_records.kept(run, cases) or kept(run, cases)
+    foreign: list[InRecord] = []
+    step.changes, crossed = visit_records.kept(run, cases) or kept(run, cases, foreign)
     nets: dict[bytes, dict[bytes, VisitNet]] = {venue: {} for venue in cases}
     for record, visit, was, old_key, new_key, value in crossed:
         net = nets[record.key or b""]
@@ -70,7 +85,9 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
             old = None if old_key is None or held is None else contact_of(old_key, held)
         new = None if new_key is None else contact_of(new_key, value)
         net[visit] = VisitNet(old, new, "visit", record.timestamp)
-    step.count("accepted", len(run))
+    for record in foreign:
+        emit_foreign(step, room, VISITS, record)
+    step.count("accepted", len(run) - len(foreign))
     pending.begin(
         room,
         step,
@@ -80,16 +97,25 @@ def take_visits(room: RoomPartition, number: int, records: Sequence[InRecord], s
     return step
 
 
-def kept(records: Sequence[InRecord], cases: Container[bytes]) -> tuple[dict[bytes, bytes | None], list[Crossed]]:
-    """The same as ``visit_records.kept``, of records in any form."""
-    visits = _decode_visits(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
+def kept(
+    records: Sequence[InRecord], cases: Container[bytes], foreign: list[InRecord] | None = None
+) -> tuple[dict[bytes, bytes | None], list[Crossed]]:
+    """The same as ``visit_records.kept``, of records in any form; those that cannot be ours go to ``foreign``."""
     changes: dict[bytes, bytes | None] = {}
     crossed: list[Crossed] = []
-    for record, visit in zip(records, visits, strict=True):
-        venue, identity = record.key or b"", bytes.fromhex(visit.visit_id)
-        was = was_of(record.headers)
-        old_key = None if was is None else _visit_key(venue, identity, *was)
-        new_key, value = _stored(venue, visit, identity)
+    for record, visit in zip(records, read_own(_decode_visits, records), strict=True):
+        venue = record.key or b""
+        try:
+            if visit is None or not is_hex(visit.visit_id) or not is_id(venue):
+                raise NotOwnError
+            identity = bytes.fromhex(visit.visit_id)
+            was = was_of(record.headers)
+            old_key = None if was is None else _visit_key(venue, identity, *was)
+            new_key, value = _stored(venue, visit, identity)
+        except NotOwnError:
+            if foreign is not None:
+                foreign.append(record)
+            continue
         if old_key is not None:
             changes[old_key] = None
         if new_key is not None:
@@ -111,23 +137,38 @@ def _visit_key(venue: bytes, visit: bytes, start_ms: int, end_ms: int) -> bytes 
     if start_ms == end_ms:
         return None
     length = length_class(end_ms - start_ms)
-    assert length in VISIT_CLASSES, "no visit is longer than its category's most"
+    if length not in VISIT_CLASSES or end_ms - start_ms > VISIT_MS_MAX:
+        raise NotOwnError("no visit is longer than its category's most")
     return keys.venue_visit(venue, length, start_ms, visit)
 
 
 def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None, bytes]:
     """State key and value of a visit's new version; no key where it is retracted or of no length."""
-    if visit.status != "active":
+    if visit.status == "retracted":
         return None, b""
-    start_ms, end_ms = own_ms(visit.started_at), own_ms(visit.ended_at)
-    scan_ms = own_ms(visit.first_scan_at)
+    areas = (visit.ward_code, visit.district_code, visit.province_code)
+    start_ms, end_ms, scan_ms = map(_own_ms, (visit.started_at, visit.ended_at, visit.first_scan_at))
+    if (
+        visit.status != "active"
+        or visit.venue_id.encode() != venue
+        or not (is_hex(visit.person_id) and are_codes(*areas) and visit.category in _CATEGORY_CODE)
+        or not (is_interval(start_ms, end_ms) and is_interval(scan_ms, scan_ms))
+    ):
+        raise NotOwnError
     return _visit_key(venue, visit_key, start_ms, end_ms), pack_visit(
         time_key(end_ms),
         bytes.fromhex(visit.person_id),
         scan_ms,
-        (visit.ward_code + visit.district_code + visit.province_code).encode(),
+        "".join(areas).encode(),
         _CATEGORY_CODE[visit.category],
     )
+
+
+def _own_ms(text: str) -> int:
+    try:
+        return own_ms(text)
+    except ValueError:
+        raise NotOwnError from None
 
 
 def _held(state: StateReader, key: bytes, was: Interval) -> bytes | None:
@@ -144,11 +185,14 @@ def _held(state: StateReader, key: bytes, was: Interval) -> bytes | None:
 def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of ``case-visits``: keeps them, and says which exposures they begin, change or end."""
     step = Step(number, newest_ms(records))
-    events = decode_case_visits(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
     counts = _case_counts(Records.of(records), state)
     nets: dict[bytes, dict[tuple[str, str], CaseNet]] = {}
-    for record, event in zip(records, events, strict=True):
+    for record, event in zip(records, read_own(decode_case_visits, records), strict=True):
         venue = record.key or b""
+        if event is None or not (is_id(venue) and _is_own(event)):
+            emit_foreign(step, room, CASE_VISITS, record)
+            continue
+        step.count("accepted")
         held = counts.setdefault(venue, [0] * CLASSES)
         changed = nets.setdefault(venue, {})
         known = changed.get((event.case_id, event.visit_id))
@@ -166,7 +210,6 @@ def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecor
             held[length] += 1
             step.changes[key] = time_key(new.end_ms) + _encode_stay(new)
         changed[event.case_id, event.visit_id] = CaseNet(old, new, event.cause, record.timestamp)
-    step.count("accepted", len(records))
     for venue, changed in nets.items():
         step.changes[keys.venue_case_count(venue)] = _COUNTS.pack(*counts[venue]) if any(counts[venue]) else None
     pending.begin(
@@ -181,6 +224,24 @@ def fewer_cases(packed: bytes | None, fewer: Mapping[int, int]) -> bytes | None:
     for length, count in fewer.items():
         counts[length] -= count
     return _COUNTS.pack(*counts) if any(counts) else None
+
+
+def _is_own(event: CaseVisit) -> bool:
+    """Whether the pipeline may have written this case visit, and an exposure of it can be told."""
+    if not (
+        is_id(event.case_id.encode()) and is_hex(event.visit_id) and (event.was is None or is_interval(*event.was))
+    ):
+        return False
+    if event.status != "active":
+        return True
+    anchor_ms = event.from_ms if event.anchor_ms is None else event.anchor_ms
+    return (
+        is_hex(event.person_id)
+        and is_interval(event.from_ms, event.until_ms)
+        and is_interval(anchor_ms, anchor_ms)
+        and event.rule is not None
+        and is_rule(event.rule)
+    )
 
 
 def _stay(event: CaseVisit) -> CaseStay | None:

@@ -5,11 +5,15 @@ The report of a case is judged by the ruleset as it is then, and carries it alon
 case was reported holds for all of that case's exposures, whatever the files say later.
 """
 
-from typing import Literal
+from math import isfinite
+from typing import Final, Literal
 
 import msgspec
 
 from streams.core.times import DAY_MS, MINUTE_MS, LocalClock, days_between
+
+_NUMBER_MAX: Final = 1 << 31
+"""Beyond every number that a ruleset may hold."""
 
 Tail = Literal["none", "fixed", "equal_to_stay"]
 
@@ -96,3 +100,14 @@ class Ruleset(msgspec.Struct, frozen=True):
             if score >= level.min_score:
                 reached = level.name
         return reached
+
+
+def is_rule(rule: Ruleset) -> bool:
+    """Whether exposures can be told by it: it has a level, and no number that could not be in a ruleset's file."""
+    numbers = (rule.version, rule.min_overlap_minutes, *(listed.day for listed in rule.weights))
+    factors = (*(listed.weight for listed in rule.weights), *(level.min_score for level in rule.levels))
+    return (
+        len(rule.levels) > 0
+        and all(-_NUMBER_MAX < number < _NUMBER_MAX for number in numbers)
+        and all(isfinite(factor) and -_NUMBER_MAX < factor < _NUMBER_MAX for factor in factors)
+    )

@@ -86,7 +86,7 @@ class StateReader(Protocol):
         ...
 
     def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        """The pairs with ``first`` <= key < ``stop``, in key order, changes on their way included; the first ``limit``."""
+        """The first ``limit`` pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
         ...
 
 
@@ -108,8 +108,8 @@ class Step:
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
-    foreign: list[tuple[str, int]] = field(default_factory=list)
-    """Topic (without prefix) and offset of records that were skipped as none of the pipeline's own: for the log."""
+    foreign: list[tuple[str, int, int]] = field(default_factory=list)
+    """Topic, partition and offset of records that were skipped as none of the pipeline's own."""
     waiting_more: int = 0
     """By how many the scans that wait for their venue have become more."""
     pending: bool = False

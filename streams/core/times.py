@@ -135,6 +135,18 @@ _OWN_MINUTES: Final = _OwnMinutes()
 _OWN_RESTS: Final = _OwnRests()
 
 
+def is_day(text: str) -> bool:
+    """Whether this is a local day of an event: ``2021-10-14``, of any zone's 1970 to 2099."""
+    try:
+        _DAYS[text]
+    except ValueError:
+        return text in _DAYS_BESIDE
+    return True
+
+
+_DAYS_BESIDE: Final = ("1969-12-31", "2100-01-01")
+
+
 def own_ms(text: str) -> int:
     """The inverse of ``format_ms``, which may have written a year that no event may: 1969, 2100, or what a stay adds.
 

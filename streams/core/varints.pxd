@@ -51,9 +51,17 @@ cdef inline int64_t read_varint(Cursor* cursor) noexcept nogil:
     cdef uint64_t value = 0
     cdef int shift = 0
     cdef uint64_t byte
+    if cursor.at < cursor.end:
+        value = <unsigned char> cursor.at[0]
+        if value < 0x80:  # most of them
+            cursor.at += 1
+            return <int64_t> (value >> 1) ^ -<int64_t> (value & 1)
+        value = 0
     while cursor.at < cursor.end and shift <= 63:
         byte = <unsigned char> cursor.at[0]
         cursor.at += 1
+        if shift == 63 and byte > 1:
+            break  # more than 64 bits
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return <int64_t> (value >> 1) ^ -<int64_t> (value & 1)

@@ -7,9 +7,11 @@ import msgspec
 
 from streams.core import keys, wire
 from streams.core.cells import LEVELS, codes_of, split_areas
+from streams.core.foreign import are_codes, emit_foreign, is_id, read_own
 from streams.core.records import newest_ms
 from streams.core.room import RoomPartition
 from streams.core.step import InRecord, StateReader, Step
+from streams.core.times import is_day
 
 VENUE_MARKS = "venue-marks"
 _COUNT = struct.Struct("<Q")
@@ -25,24 +27,29 @@ class Mark(msgspec.Struct):
     province_code: str
 
 
-_decode_marks = msgspec.json.Decoder(list[Mark]).decode
+_decode_marks = msgspec.json.Decoder(Mark).decode_lines
 
 
 def take_marks(room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader) -> Step:
     """One step over a batch of ``venue-marks``: counts each venue once per cell, whoever marked it.
 
-    Marks are the project's own events: one that does not decode is a bug of ours, and raises.
+    Marks are the project's own events: one that cannot be is skipped.
     """
     step = Step(number, newest_ms(records))
-    marks = _decode_marks(b"[" + b",".join([record.value or b"" for record in records]) + b"]")
-    wanted = {keys.venue_marks(mark.venue_id.encode(), mark.day.encode()): b"" for mark in marks}
+    own: list[tuple[InRecord, Mark]] = []
+    for record, mark in zip(records, read_own(_decode_marks, records), strict=True):
+        if mark is not None and _is_own(record, mark):
+            own.append((record, mark))
+        else:
+            emit_foreign(step, room, VENUE_MARKS, record)
+    wanted = {keys.venue_marks(mark.venue_id.encode(), mark.day.encode()): b"" for _, mark in own}
     for key, packed in zip(wanted, state.get_many(list(wanted)), strict=True):
         wanted[key] = packed or b""
     added: dict[tuple[bytes, int, bytes], int] = {}
     timestamp_ms = 0
     expired = state.get(keys.EXPIRED)
     first_day = room.clock.place(keys.expired_of(expired))[2] if expired else b""
-    for record, mark in zip(records, marks, strict=True):
+    for record, mark in own:
         day = mark.day.encode()
         if day < first_day:  # from a partition days behind; what it would be counted with is gone
             step.count("expired")
@@ -63,6 +70,13 @@ def take_marks(room: RoomPartition, number: int, records: Sequence[InRecord], st
         step.changes[key] = wanted[key]
     _store_active_venues(room, step, added, timestamp_ms, state)
     return step
+
+
+def _is_own(record: InRecord, mark: Mark) -> bool:
+    """Whether the pipeline may have written this mark."""
+    venue = mark.venue_id.encode()
+    codes = (mark.ward_code, mark.district_code, mark.province_code)
+    return venue == record.key and is_id(venue) and are_codes(*codes) and is_day(mark.day)
 
 
 def _store_active_venues(

@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from streams.core.crossing import was_of
+from streams.core.crossing import OWN_MS_MAX, NotOwnError, was_of
 from streams.core.directory import CATEGORY_BYTES
 from streams.core.intervals import BOUNDS_MINUTES
 from streams.core.raw cimport MINUTE_MS, TIME_BYTES, hex_value, parse_time, put, put_biased
@@ -24,6 +24,7 @@ cdef enum:
 cdef int64_t bounds_ms[BOUNDS_MAX]
 cdef int bounds = len(BOUNDS_MINUTES)
 cdef int64_t LONGEST_MS = VISIT_MS_MAX
+cdef int64_t FARTHEST_MS = OWN_MS_MAX
 cdef tuple CATEGORY_NAMES = CATEGORY_BYTES
 
 for _class, _minutes in enumerate(BOUNDS_MINUTES):
@@ -113,12 +114,35 @@ cdef int _category(Cursor* cursor) noexcept:
     return -1
 
 
+cdef inline bint _is_venue(const char* key, Py_ssize_t length) noexcept nogil:
+    """Whether a key is an id, as a venue's is."""
+    cdef Py_ssize_t i
+    if not 0 < length <= ID_BYTES_MAX:
+        return False
+    for i in range(length):
+        if not (b"0" <= key[i] <= b"9" or b"A" <= key[i] <= b"Z" or b"a" <= key[i] <= b"z" or key[i] in b"_-"):
+            return False
+    return True
+
+
+cdef inline bint _far(int64_t ms) noexcept nogil:
+    """Whether no time that the pipeline writes is this one."""
+    return not -FARTHEST_MS <= ms <= FARTHEST_MS
+
+
 cdef struct Read:
     bint active
+    const char* venue
+    Py_ssize_t venue_bytes
     int64_t start_ms
     int64_t end_ms
     char visit[KEY_BYTES]
     char value[VALUE_BYTES]
+
+
+cdef inline bint _venue(Cursor* cursor, Read* read) noexcept nogil:
+    read.venue = _text(cursor, &read.venue_bytes)
+    return read.venue is not NULL
 
 
 cdef bint _read(const char* value, Py_ssize_t value_bytes, Read* read) noexcept:
@@ -141,7 +165,7 @@ cdef bint _read(const char* value, Py_ssize_t value_bytes, Read* read) noexcept:
         )
     if not (
         _identity(&cursor, read.value + 8)
-        and _past(&cursor, b',"venue_id":"', 13) and _text(&cursor, &length) is not NULL
+        and _past(&cursor, b',"venue_id":"', 13) and _venue(&cursor, read)
         and _past(&cursor, b',"started_at":"', 15) and _time(&cursor, &read.start_ms)
         and _past(&cursor, b',"ended_at":"', 13) and _time(&cursor, &read.end_ms)
         and _past(&cursor, b',"start_kind":"', 15) and _text(&cursor, &length) is not NULL
@@ -160,6 +184,8 @@ cdef bint _read(const char* value, Py_ssize_t value_bytes, Read* read) noexcept:
         and _past(&cursor, b',"ward_code":"', 14) and _code(&cursor, areas, 5)
         and _past(&cursor, b',"status":"active","revision":', 30) and _end(&cursor)
     ):
+        return False
+    if _far(read.start_ms) or _far(read.end_ms) or _far(scan_ms):
         return False
     put_biased(read.value, read.end_ms)
     put_biased(read.value + 8 + 16, scan_ms)
@@ -198,10 +224,19 @@ def kept(Records records, cases):
     cdef Py_ssize_t index
     for index in range(records.count):
         entry = records.entries + index
-        if entry.value_bytes < 0 or entry.key_bytes < 0 or not _read(entry.value, entry.value_bytes, &read):
+        if entry.value_bytes < 0 or not _read(entry.value, entry.value_bytes, &read):
+            return None
+        if not _is_venue(entry.key, entry.key_bytes):
+            return None
+        if read.active and not (
+            read.venue_bytes == entry.key_bytes and memcmp(read.venue, entry.key, entry.key_bytes) == 0
+        ):
             return None
         old_key, new_key, value = None, None, b""
-        was = was_of(records.record(index).headers) if entry.header_count else None
+        try:
+            was = was_of(records.record(index).headers) if entry.header_count else None
+        except NotOwnError:
+            return None
         if was is not None:
             start_ms, end_ms = was
             if not 0 <= end_ms - start_ms <= LONGEST_MS:

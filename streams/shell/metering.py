@@ -1,6 +1,7 @@
-"""What the rooms tell the metrics registry."""
+"""What the rooms tell of their steps: to the metrics registry, and of foreign records to the log."""
 
 from streams.core.step import Step
+from truyvet import logs
 from truyvet.metrics import (
     COMMIT_SECONDS,
     DUPLICATES,
@@ -13,6 +14,9 @@ from truyvet.metrics import (
     STEP_RECORDS,
     STEP_SECONDS,
 )
+
+
+log = logs.get("room")
 
 
 def computed(room: str, records: int, seconds: float) -> None:
@@ -37,5 +41,7 @@ def committed(room: str, topic: str | None, records: int, step: Step, seconds: f
         RECORDS_OUT.labels(name).inc(len(messages))
     for reason, count in step.rejects.items():
         REJECTS.labels(reason).inc(count)
+    for foreign, partition, offset in step.foreign:
+        log.error("a foreign record is skipped", topic=foreign, partition=partition, offset=offset)
     if room == "person" and topic is not None:
         DUPLICATES.inc(step.counts.get("duplicate", 0))

@@ -8,10 +8,12 @@ from typing import Final, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.core import reasons
+from streams.core.state_form import may_be_state
 from streams.shell.store import Store
 from truyvet import logs
 from truyvet.config import Settings
-from truyvet.metrics import BROKER_ERRORS
+from truyvet.metrics import BROKER_ERRORS, REJECTS
 
 _BATCH_RECORDS: Final = 10_000
 _WRITE_BYTES: Final = 4 * 1024 * 1024
@@ -133,8 +135,16 @@ def passes(error: KafkaError) -> bool:
     return bool(error.retriable()) or error.code() in _BROKER_AWAY
 
 
-def restore(store: Store, consumer: Consumer, topic: str, partition: int) -> int:
+IsState = Callable[[bytes | None, bytes | None], bool]
+"""Whether a changelog record with this key and value may be one."""
+
+
+def restore(
+    store: Store, consumer: Consumer, topic: str, partition: int, is_state: IsState = lambda key, _value: bool(key)
+) -> int:
     """Applies to ``store`` what its changelog holds beyond it; returns how many records that were.
+
+    What is none by ``is_state`` is skipped and said: a record without a key at least.
 
     ``consumer`` is a ``log_consumer``, which reads nothing before and after. To be called after the partition's
     producer has fenced older owners: nothing is being written then.
@@ -142,7 +152,7 @@ def restore(store: Store, consumer: Consumer, topic: str, partition: int) -> int
     applied = 0
     while True:
         began = time.time()
-        applied += _catch_up(store, consumer, TopicPartition(topic, partition), began)
+        applied += _catch_up(store, consumer, TopicPartition(topic, partition), began, is_state)
         if not store.stale:
             break
         log.warning("restoring took so long that it starts from nothing", topic=topic, partition=partition)
@@ -153,7 +163,7 @@ def restore(store: Store, consumer: Consumer, topic: str, partition: int) -> int
     return applied
 
 
-def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: float) -> int:
+def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: float, is_state: IsState) -> int:
     low, high = watermarks(consumer, place.topic, place.partition)
     if not low <= store.position <= high:
         log.warning(
@@ -172,8 +182,13 @@ def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: fl
             error = message.error()
             offset = message.offset() or 0
             if error is None:
-                changes[message.key() or b""] = value = message.value()
-                size_bytes += len(value or b"") + _ENTRY_BYTES
+                key, value = message.key(), message.value()
+                if key is not None and is_state(key, value):
+                    changes[key] = value
+                    size_bytes += len(value or b"") + _ENTRY_BYTES
+                else:
+                    REJECTS.labels(reasons.FOREIGN_RECORD).inc()
+                    log.error("a foreign record is skipped", topic=place.topic, partition=place.partition, offset=offset)
                 position = offset + 1
                 applied += 1
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -186,3 +201,7 @@ def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: fl
     consumer.assign([])
     store.write(changes, position, as_of)
     return applied
+
+
+restore_state = partial(restore, is_state=may_be_state)
+"""``restore`` of a room's changelog."""

@@ -23,7 +23,8 @@ from streams.core.step import Step
 from streams.core.times import format_ms
 from streams.shell import metering
 from streams.shell.register import Register
-from streams.shell.restore import end_if_known, log_consumer, restore
+from streams.shell.restore import end_if_known, log_consumer
+from streams.shell.restore import restore_state as restore
 from streams.shell.store import Store
 from streams.shell.transaction import FencedError, TransactionalProducer
 from truyvet import logs

@@ -7,13 +7,14 @@ from aiokafka.record._crecords import DefaultRecordBatch, DefaultRecordBatchBuil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.records import Records, newest_ms
+from streams.core.records import TIMESTAMP_MAX_MS, CorruptBatchError, Records, newest_ms
 from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, Record
 
 HEAD_BYTES = 61
+keys = st.none() | st.binary(max_size=30) | st.binary(min_size=120, max_size=1_000)
 texts = st.none() | st.binary(max_size=30) | st.binary(min_size=120, max_size=9_000)
 headers = st.lists(st.tuples(st.text(max_size=200), st.none() | st.binary(max_size=90)), max_size=3)
-rows = st.lists(st.tuples(st.integers(0, 4_102_444_800_000), texts, texts, headers), min_size=1, max_size=12)
+rows = st.lists(st.tuples(st.integers(0, TIMESTAMP_MAX_MS), keys, texts, headers), min_size=1, max_size=12)
 Row = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 
 
@@ -40,11 +41,14 @@ def test_what_is_read_is_what_the_library_reads(given_rows: list[Row], first_off
     ]
     assert _plain(parsed) == expected
     assert (parsed[-1].offset, newest_ms(parsed)) == (expected[-1][0], max(one[1] for one in expected))
-    sizes = [len(value or b"") for _, _, value, _ in given_rows]
+    sizes = [parsed.fitting(place, 1, 1)[1] for place in range(len(given_rows))]
+    for size, (_, key, value, more) in zip(sizes, given_rows, strict=True):
+        written = len(key or b"") + len(value or b"") + sum(len(name.encode()) + len(text or b"") for name, text in more)
+        assert written < size <= written + 40
     assert parsed.fitting(0, len(sizes), sum(sizes) + 1) == (len(sizes), sum(sizes))
     for start in range(len(sizes)):
         assert parsed.fitting(start, 2, 10**9) == (min(start + 2, len(sizes)), sum(sizes[start : start + 2]))
-        assert parsed.fitting(start, 10**9, 1)[1] == next((size for size in sizes[start:] if size), 0)
+        assert parsed.fitting(start, 10**9, 1) == (start + 1, sizes[start])
     assert parsed.distinct_keys() == list(dict.fromkeys(key or b"" for _, key, _, _ in given_rows))
     again = Records.of(list(parsed))
     assert (_plain(again), newest_ms(again), again.distinct_keys()) == (
@@ -88,7 +92,7 @@ def test_what_is_damaged_is_refused_or_read_within_its_bytes(given_rows: list[Ro
 def test_a_count_that_cannot_be_is_refused() -> None:
     """No memory is taken for records that cannot be there."""
     for count in (-1, 2**31 - 1):
-        with pytest.raises(ValueError, match="lies"):
+        with pytest.raises(CorruptBatchError, match="so many"):
             Records.parsed(b"", count, 0, 0)
     assert len(Records.parsed(b"", 0, 0, 0)) == 0
     assert newest_ms(Records.parsed(b"", 0, 0, 0)) == KAFKA_TIMESTAMP_MIN_MS

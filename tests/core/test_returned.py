@@ -1,4 +1,4 @@
-"""The topic ``returns``: detours, dead letters sent again, erasures that are told; and that no input's header counts."""
+"""The topic ``returns``: detours, dead letters sent again, erasures told to others; inputs' headers are nothing."""
 
 import json
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ def test_headers_of_returns_are_checked_too(headers: list[tuple[str, bytes]]) ->
         [(key, value, _, _)] = step.outputs["rejects"]
         row = json.loads(value or b"")
         assert (row["reason"], row["offset"], row["payload"], key) == ("foreign_record", 5, None, None)
-        assert step.foreign == [(RETURNS, 5)]
+        assert step.foreign == [("checkin.returns", 0, 5)]
 
 
 def test_headers_say_what_they_were_made_of() -> None:

@@ -8,9 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record._crecords import DefaultRecordBatchBuilder
-from aiokafka.record._crecords.cutil import crc32c_cython
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -19,6 +17,7 @@ from streams.core.step import Record
 from streams.shell import fetching
 from streams.shell.fetching import CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX, Chunk
 from streams.shell.transport import RUN_BYTES_MAX, BatchConsumerThread, Run
+from tests.pipeline import forging
 
 PARTITION = TP("checkin.scans", 0)
 MAX_RECORDS = 10_000
@@ -100,16 +99,36 @@ def _batch(first_offset: int, values: list[bytes], *, compressed: bool) -> bytes
     return first_offset.to_bytes(8, "big") + packed[8:]
 
 
-@pytest.mark.parametrize("summed", [False, True])
-def test_a_damaged_batch_is_told(*, summed: bool) -> None:
-    """By its checksum; and one that was damaged before it was summed up, by its frame."""
-    packed = bytearray(_batch(0, [b"value " * 40] * 20, compressed=True))
-    packed[70] ^= 0xFF
-    if summed:
-        packed[17:21] = crc32c_cython(bytes(packed[21:])).to_bytes(4, "big")
-    fetched = fetching._Batches(bytes(packed), CHUNK_RECORDS_MAX)
-    with pytest.raises(CorruptRecordException, match="batch at offset 0" if summed else "Invalid CRC"):
-        list(fetching._ChunkedRecords(None, fetched, [], 0, None, None, True, "read_committed"))  # noqa: FBT003
+def _chunks(data: bytes, at: int = 0, aborted: list[tuple[int, int]] | None = None) -> tuple[list[Chunk], int]:
+    """What a fetch of ``data`` from the offset ``at`` on hands out, and where the next one begins."""
+    fetched = fetching._Batches(data, CHUNK_RECORDS_MAX)
+    records = fetching._ChunkedRecords(None, fetched, aborted, at, None, None, True, "read_committed")  # noqa: FBT003
+    chunks = list(records)
+    return chunks, records.next_fetch_offset
+
+
+def test_reading_goes_on_at_the_brokers_next_batch() -> None:
+    """A refused batch is one entry, and moves the position to its head's end; what follows comes."""
+    good = [_batch(at, [b"v"] * 3, compressed=False) for at in (0, 13)]
+    bad = forging.batch([forging.record(at * 5_000) for at in range(10)], 10, base=3)
+    for start in (0, 2, 5):
+        chunks, following = _chunks(good[0] + bad + good[1] if start < 3 else bad + good[1], start)
+        read = [(one.offset, one.fault is not None) for chunk in chunks for one in chunk.records]
+        known = [(at, False) for at in range(start, 3)]
+        assert read == [*known, (max(start, 3), True), (13, False), (14, False), (15, False)]
+        assert [chunk.offset for chunk in chunks[-2:]] == [12, 15]
+        assert following == 16
+
+
+def test_a_damaged_batch_is_fetched_again_and_then_told() -> None:
+    """The first time nothing comes of it, and the position stays; found so again it is one entry."""
+    damaged = bytearray(_batch(0, [b"value " * 40] * 20, compressed=True))
+    damaged[70] ^= 0xFF
+    assert _chunks(bytes(damaged)) == ([], 0)
+    [chunk], following = _chunks(bytes(damaged))
+    assert ([one.fault.reason for one in chunk.records if one.fault], chunk.offset, following) == (
+        ["corrupt_batch"], 19, 20,
+    )  # fmt: skip
 
 
 def _fetched_and_joined(seed: int) -> bool:
@@ -121,11 +140,10 @@ def _fetched_and_joined(seed: int) -> bool:
             some = [b"%d-%d " % (turn, rng.getrandbits(60)) * rng.randint(1, 12) for _ in range(rng.randint(1, 900))]
             batches += _batch(len(values), some, compressed=rng.random() < 0.6)
             values += some
-        fetched = fetching._Batches(batches, CHUNK_RECORDS_MAX)
-        [first, *others] = fetching._ChunkedRecords(None, fetched, [], 0, None, None, True, "read_committed")  # noqa: FBT003
+        [first, *others] = _chunks(batches)[0]
         for chunk in others:
             first.records.extend(chunk.records)
-        del fetched, others
+        del others
         allocated = [bytes(rng.choice([100, 4_000, 60_000])) for _ in range(50)]
         if [record.value for record in first.records] != values or not allocated:
             return False

@@ -221,7 +221,7 @@ class Consumer:
         kind = _LOG_APPEND_TIME if log.log_append_time else _CREATE_TIME
         messages += [
             Message(log.topic, log.partition, offset, key, value, list(headers) or None, None, (kind, timestamp))
-            for offset, timestamp, key, value, headers, _, _ in records
+            for offset, timestamp, key, value, headers, *_ in records
         ]
         end = log.limit(committed=self._committed_only)
         if self._tells_ends and part.position == end != part.told_end and len(records) < count and rng.random() < 0.7:

@@ -39,13 +39,15 @@ class SinkProcess:
         ports = {"http_port": free_port(), "query_port": free_port()}
         self.settings = settings.model_copy(update=ports)
         self.log = log
+        self.command = ["truyvet", "sink"]
+        """The module that is run, and its arguments."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         """Starts it; does not wait."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "truyvet", "sink"],
+                [sys.executable, "-m", *self.command],
                 cwd=PROJECT,
                 env={**os.environ, **self.settings.environment()},
                 stderr=log,

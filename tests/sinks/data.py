@@ -126,6 +126,7 @@ def reject(offset: int, *, status: str = "open", revision: int = 1, **changes: o
     """A ``rejects`` value for an unreadable scan at that offset."""
     return {
         "topic": "checkin.scans",
+        "epoch": 0,
         "partition": 1,
         "offset": offset,
         "record_at": "2021-10-14T01:15:30.000Z",
@@ -133,9 +134,16 @@ def reject(offset: int, *, status: str = "open", revision: int = 1, **changes: o
         "reason": "malformed_json",
         "detail": "no JSON",
         "payload": "eyI=",
+        "attempts": 0,
         "status": status,
         "revision": revision,
     } | changes
+
+
+def older_reject(offset: int, *, status: str = "open", revision: int = 1) -> dict[str, Any]:
+    """The same as releases wrote it whose rows had no epoch, and a revision of 1 to 4."""
+    whole = reject(offset, status=status, revision=revision)
+    return {name: value for name, value in whole.items() if name not in ("epoch", "attempts")}
 
 
 def venue(venue_id: str, *, ward: str = "00262", day: str = "2021-09-01", **changes: object) -> dict[str, Any]:

@@ -46,6 +46,10 @@ class FakeRecord:
         """The partition."""
         return 0
 
+    def timestamp(self) -> tuple[int, int]:
+        """The timestamp: its own of each offset."""
+        return 1, 1_634_174_130_000 + self._offset
+
 
 def decoded(topic: str, events: Sequence[dict[str, Any]]) -> list[tuple[str, Columns]]:
     """Columns of events, through the sink's own decoder."""

@@ -5,12 +5,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.areas import load_areas
-from sinks.columns import NotOursError, decoder_of, local_days, times_ms
+from sinks.columns import decoder_of, local_days, times_ms
 from sinks.records import Records
 from sinks.tables import CLICKHOUSE_TYPES, SINK_TOPICS, TABLES, ColumnType
 from streams.core.times import LocalClock, format_ms
@@ -33,36 +32,9 @@ def test_the_registry_is_whole() -> None:
         assert spec.column("revision").type is ColumnType.COUNT
 
 
-def test_tombstones_are_passed_over() -> None:
-    """A null value, the end of a key in a compacted log, is no row."""
-    decode = decoder_of("aggregates", load_areas(), ZONE)
-    assert decode(records(None, None)) == []
-    cell = data.encoded(data.area_day("2021-10-14", "VN", "person-0", (1, 1, 0)))
-    assert list(dict(decode(records(None, cell)))["area_day"]["scans"]) == [1]
-
-
 def test_unknown_fields_are_ignored() -> None:
     """A newer worker may add a field before the sink knows it."""
     assert list(dict(decoded("enriched", [data.scan(1, weather="rain")]))["scans"]["scan_id"]) == ["s1"]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [b"", b"{}", b"null", b"[]", b"{},{}", b'{"family":"moon_phase"}', b"{", b'{"scan_id":1}', b"]", b"\xff"],
-)
-@pytest.mark.parametrize("topic", ["enriched", "aggregates", "rejects", "case-states", "visits", "exposures"])
-def test_a_foreign_record_is_named(topic: str, value: bytes) -> None:
-    """What no worker can have written stops the sink with its place, and its content is not repeated."""
-    whole = {
-        "enriched": data.scan(1),
-        "aggregates": data.area_day("2021-10-14", "VN", "person-0", (1, 1, 0)),
-        "rejects": data.reject(1),
-        "case-states": data.case_state("C"),
-        "visits": data.visit(1),
-        "exposures": data.exposure(1),
-    }[topic]
-    with pytest.raises(NotOursError, match=f"{topic}, partition 0, offset 1:"):
-        decoder_of(topic, load_areas(), ZONE)(records(data.encoded(whole), value, data.encoded(whole)))
 
 
 def test_the_register_passes_over_what_is_bad() -> None:

@@ -296,19 +296,6 @@ def test_broker_away(sink_process: SinkFactory, tmp_path: Path) -> None:
         broker.stop()
 
 
-def test_a_foreign_record_ends_the_sink(settings: SettingsFactory, sink_process: SinkFactory) -> None:
-    """A record that no worker can have written is our own bug: exit status 1, its place named, its content not."""
-    own = settings()
-    ensure_topics(own)
-    sink = sink_process(own).start()
-    data.put(own, "enriched", [("key", b'{"secret": "nguyen van a"}')])
-    assert sink._process is not None
-    assert sink._process.wait(30) == 1
-    log = sink.log.read_text()
-    assert "enriched, partition" in log
-    assert "nguyen" not in log
-
-
 def test_wrong_configuration_is_exit_2(settings: SettingsFactory, sink_process: SinkFactory) -> None:
     """A taken port is one sentence that names the setting, before anything starts."""
     own = settings()

@@ -1,0 +1,12 @@
+CREATE DATABASE IF NOT EXISTS {db};
+CREATE TABLE IF NOT EXISTS {db}.`rejects` (`topic` String, `partition` Int64, `offset` Int64, `record_at` Int64, `key` Nullable(String), `reason` LowCardinality(String), `detail` String, `payload` Nullable(String), `status` LowCardinality(String), `revision` UInt64, `day` UInt32) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`topic`, `partition`, `offset`) SETTINGS old_parts_lifetime = 40;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 1, 1634174130000, 'k', 'malformed_json', 'd', 'cA==', 'open', 1, 20211014;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 2, 1634174130000, 'k', 'unknown_venue', 'd', 'cA==', 'waiting', 1, 20211014;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 3, 1634174130000, 'k', 'unknown_venue', 'd', 'cA==', 'waiting', 1, 20211014;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 3, 1634174130000, 'k', 'unknown_venue', 'd', 'cA==', 'resolved', 2, 20211014;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 4, 1634174130000, NULL, 'too_old', 'd', NULL, 'open', 3, 20211014;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 4, 1634174130000, 'k', 'too_old', 'd', 'cA==', 'open', 1, 20211014;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 5, 1634174130000, NULL, 'unknown_venue', 'd', NULL, 'resolved', 3, 20211014;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 6, 1634260530000, NULL, 'too_old', 'again', NULL, 'resolved', 4, 20211015;
+INSERT INTO {db}.`rejects` SELECT 'checkin.scans', 1, 6, 1634260530000, NULL, 'too_old', 'd', NULL, 'open', 3, 20211015;
+INSERT INTO {db}.`rejects` SELECT 'checkin.cases', 0, 7, 1634174130000, 'k', 'too_old', 'd', 'cA==', 'open', 1, 20211014;
