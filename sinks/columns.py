@@ -23,9 +23,9 @@ from sinks.cut import cut
 from sinks.records import Records
 from sinks.shapes import KINDS, Form, Group
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
+from streams.core import wire
 from streams.core.decode import BadEvent, decode_venues
 from streams.core.inbound import AreaList
-from streams.core import wire
 from streams.core.times import LocalClock, own_ms
 
 _FAMILY: Final = "family"

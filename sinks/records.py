@@ -56,7 +56,7 @@ def runs(records: Sequence[Any], name: str) -> Iterator[tuple[Any, Sequence[Any]
 
 
 class Records:
-    """Values in order of each partition, and where each stood; ``keys`` and ``times_ms`` stay empty unless asked for."""
+    """Values in order of each partition, and where each stood; ``keys`` and ``times_ms`` are empty unless asked for."""
 
     __slots__ = ("_keyed", "_spans", "keys", "timed", "times_ms", "value_bytes", "values")
 
@@ -113,7 +113,7 @@ class Records:
         for partition, offsets in self._spans:
             inside = offsets[max(start - at, 0) : max(stop - at, 0)]
             if inside:
-                part._spans.append((partition, inside))  # noqa: SLF001 - of its own class
+                part._spans.append((partition, inside))
             at += len(offsets)
         return part
 

@@ -41,8 +41,8 @@ class Purge(msgspec.Struct, frozen=True):
 
 
 def kept_from(as_of: date, retention_days: int) -> date:
-    """The first day that stays."""
-    return as_of - timedelta(days=retention_days + DAYS_BEYOND)
+    """The first day that stays; the calendar's first where all do."""
+    return date.fromordinal(max(as_of.toordinal() - retention_days - DAYS_BEYOND, 1))
 
 
 def gone_on(day: date, retention_days: int) -> date:

@@ -46,7 +46,7 @@ class Taking:
         return [self._ready(table, columns) for table, columns in self._decoders[topic](records)]
 
     def each(self, topic: str, records: Records) -> list[Ready]:
-        """The rows of those records that can be taken, and of each other one its row of ``rejects``; these are timed."""
+        """The rows of those timed records that can be taken, and of each other one its row of ``rejects``."""
         taken: list[Ready] = []
         rejected: list[bytes] = []
         parts = [records]

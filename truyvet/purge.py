@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from datetime import date
 
 import msgspec
 
@@ -12,6 +11,7 @@ from sinks.client import maintain
 from sinks.maintenance import PurgeAction, RefusedError
 from sinks.retention import Purge, Purged
 from truyvet.config import load_settings
+from truyvet.days import local_day
 from truyvet.query import print_rows
 
 _MIB = 1024 * 1024
@@ -19,7 +19,7 @@ _MIB = 1024 * 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's own arguments."""
-    parser.add_argument("--as-of", type=_day, metavar="DAY", help="reckon from this local day (default: today's)")
+    parser.add_argument("--as-of", type=local_day, metavar="DAY", help="reckon from this local day (default: today's)")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and leave it")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -59,10 +59,3 @@ def _row(one: Purged) -> tuple[str | int | float | None, ...]:
     sizes = (round((one.bytes_before - one.bytes_after) / _MIB, 1), round(one.bytes_after / _MIB, 1))
     kept = "for ever" if one.retention_days is None else str(one.retention_days)
     return one.table, kept, len(one.days), first, last, one.rows_dropped, one.rows_left, *sizes
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2021-10-14") from None

@@ -20,6 +20,7 @@ from sinks.client import open_reader
 from sinks.paging import literal
 from sinks.views import SILENCE_DAYS
 from truyvet.config import load_settings
+from truyvet.days import local_day
 from truyvet.terminal import console
 
 MEAN_DAYS: Final = 7
@@ -225,7 +226,7 @@ def as_json(report: DailyReport) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's own arguments."""
-    parser.add_argument("--day", required=True, type=_day, metavar="D", help="local day, YYYY-MM-DD")
+    parser.add_argument("--day", required=True, type=local_day, metavar="D", help="local day, YYYY-MM-DD")
     parser.add_argument(
         "--area", required=True, type=_area, metavar="CODE", help="province, district or ward (2, 3, 5 digits), or VN"
     )
@@ -248,13 +249,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_report(console(), report, args.lang)
     return 0
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2021-10-14") from None
 
 
 def _area(text: str) -> str:

@@ -24,7 +24,7 @@ _CODE_CHARACTERS: Final = (5, 3, 2)
 E = TypeVar("E")
 
 
-def read_own(decode_lines: Callable[[bytes], list[E]], records: Sequence[InRecord]) -> list[E | None]:
+def read_own(decode_lines: Callable[[bytes], Sequence[E]], records: Sequence[InRecord]) -> list[E | None]:
     """The events of records of which each is one line of JSON; None for each that is none.
 
     All are read at once where all are; no record can be taken for a part of the next one, since none has a line break.
@@ -37,7 +37,7 @@ def read_own(decode_lines: Callable[[bytes], list[E]], records: Sequence[InRecor
     return [None if found is None else found[0] for found in alone]
 
 
-def _read_lines(decode_lines: Callable[[bytes], list[E]], values: Sequence[bytes]) -> list[E] | None:
+def _read_lines(decode_lines: Callable[[bytes], Sequence[E]], values: Sequence[bytes]) -> Sequence[E] | None:
     lines = b"\n".join(values)
     try:
         events = decode_lines(lines)

@@ -103,11 +103,10 @@ def kept(
     """The same as ``visit_records.kept``, of records in any form; those that cannot be ours go to ``foreign``."""
     changes: dict[bytes, bytes | None] = {}
     crossed: list[Crossed] = []
-    for record, visit in zip(records, read_own(_decode_visits, records), strict=True):
+    for record, read in zip(records, read_own(_decode_visits, records), strict=True):
         venue = record.key or b""
         try:
-            if visit is None or not is_hex(visit.visit_id) or not is_id(venue):
-                raise NotOwnError
+            visit = _own(venue, read)
             identity = bytes.fromhex(visit.visit_id)
             was = was_of(record.headers)
             old_key = None if was is None else _visit_key(venue, identity, *was)
@@ -162,6 +161,13 @@ def _stored(venue: bytes, visit: _Visit, visit_key: bytes) -> tuple[bytes | None
         "".join(areas).encode(),
         _CATEGORY_CODE[visit.category],
     )
+
+
+def _own(venue: bytes, visit: _Visit | None) -> _Visit:
+    """The visit, if its id and its record's key may be the pipeline's own."""
+    if visit is None or not is_hex(visit.visit_id) or not is_id(venue):
+        raise NotOwnError
+    return visit
 
 
 def _own_ms(text: str) -> int:

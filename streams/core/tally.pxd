@@ -15,7 +15,8 @@ cdef class Places:
 cdef struct Count:
     int64_t minute_ms
     int64_t hour_ms
-    int64_t day
+    int64_t day  # of the scan
+    int64_t hour_day  # on which its hour begins
     const char* venue
     int32_t venue_bytes
     uint8_t direction

@@ -38,6 +38,7 @@ cdef enum:
     BY_KEY = -1
 
 cdef int64_t BUCKET_MS = times.BUCKET_MS
+cdef int64_t SHIFT_MS_MAX = 4 * HOUR_MS  # an hour more than clocks were ever set at once, but for whole days
 
 
 cdef class Places:
@@ -83,8 +84,8 @@ cdef int _by_venue(const void* one, const void* other) noexcept nogil:
     cdef Count* a = (<Count**> one)[0]
     cdef Count* b = (<Count**> other)[0]
     cdef int order
-    if a.day != b.day:
-        return -1 if a.day < b.day else 1
+    if a.hour_day != b.hour_day:
+        return -1 if a.hour_day < b.hour_day else 1
     order = memcmp(a.venue, b.venue, min(a.venue_bytes, b.venue_bytes))
     if order != 0:
         return order
@@ -104,7 +105,7 @@ cdef int _by_area(const void* one, const void* other) noexcept nogil:
 
 
 cdef inline bint _same_venue(Count* a, Count* b) noexcept nogil:
-    return a.day == b.day and a.venue_bytes == b.venue_bytes and memcmp(a.venue, b.venue, a.venue_bytes) == 0
+    return a.hour_day == b.hour_day and a.venue_bytes == b.venue_bytes and memcmp(a.venue, b.venue, a.venue_bytes) == 0
 
 
 cdef class Tally:
@@ -142,7 +143,10 @@ cdef class Tally:
         local_ms = occurred_ms + self.places.offset(occurred_ms)
         count.minute_ms = occurred_ms - (local_ms - floor_to(local_ms, MINUTE_MS))
         count.hour_ms = occurred_ms - (local_ms - floor_to(local_ms, HOUR_MS))
-        count.day = floor_to(local_ms, DAY_MS) // DAY_MS
+        count.day = count.hour_day = floor_to(local_ms, DAY_MS) // DAY_MS
+        if not SHIFT_MS_MAX <= local_ms - count.day * DAY_MS < DAY_MS - SHIFT_MS_MAX:
+            # Clocks were set since that hour began, maybe past midnight: at one instant hours of two days may begin.
+            count.hour_day = self.places.day(count.hour_ms)
         count.direction, count.fresh = direction, fresh
         return 0
 
@@ -211,19 +215,19 @@ cdef class Tally:
         for i in range(start, end):
             count = self.order[i]
             known, is_known = PyBytes_AS_STRING(areas), False
-            for at in range(0, PyBytes_GET_SIZE(areas), AREA_BYTES):
+            for at in range(0, PyBytes_GET_SIZE(areas) if count.day == count.hour_day else 0, AREA_BYTES):
                 if memcmp(known + at, count.area, AREA_BYTES) == 0:
                     is_known = True
                     break
             if is_known:
                 continue
             area = count.area[:AREA_BYTES]
-            if PyBytes_GET_SIZE(areas) >= AREAS_MAX * AREA_BYTES:
+            if PyBytes_GET_SIZE(areas) >= AREAS_MAX * AREA_BYTES or count.day != count.hour_day:
                 if told is None:
                     told = set()
-                if area in told:
+                if (count.day, area) in told:
                     continue
-                told.add(area)
+                told.add((count.day, area))
             else:
                 areas += area
             to = put(out, b'{"venue_id":"', 13)
@@ -342,5 +346,5 @@ cdef bytes _ward_key(Count* count):
 cdef bytes _venue_key(Count* count):
     cdef char key[80]
     key[0] = b"h"
-    put(put_day(key + 1, count.day), count.venue, count.venue_bytes)
+    put(put_day(key + 1, count.hour_day), count.venue, count.venue_bytes)
     return key[: 11 + count.venue_bytes]

@@ -252,7 +252,8 @@ class LocalClock:
         if known is not None:
             return known
         place = (self.minute_start(ms), self.hour_start(ms), self.day_text(ms).encode())
-        if self.offset_ms(ms) % MINUTE_MS == 0:  # else UTC's minutes and the zone's are not the same
+        steady = self.steady_offset_ms(ms)
+        if steady is not None and steady % MINUTE_MS == 0:  # else UTC's minutes and the zone's are not the same
             if len(self._places) >= _MEMO_ENTRIES_MAX:
                 self._places.clear()
             self._places[ms // MINUTE_MS] = place

@@ -24,11 +24,17 @@ def keep_only_stores_of(directory: Path, ids: Mapping[str, str]) -> bool:
     """
     path = directory / _NAME
     text = json.dumps(dict(ids), sort_keys=True)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    # Where it is damaged nobody knows whose the stores are.
+    if path.is_file() and path.read_bytes() == text.encode():
         return False
     stores = [store for room in (PERSON_ROOM, VENUE_ROOM) for store in directory.glob(f"{room}-*")]
     for store in stores:
-        shutil.rmtree(store)
+        if store.is_file():
+            store.unlink()
+        else:
+            shutil.rmtree(store)
+    if path.is_dir():
+        shutil.rmtree(path)
     draft = path.with_suffix(".new")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)

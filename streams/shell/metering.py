@@ -15,7 +15,6 @@ from truyvet.metrics import (
     STEP_SECONDS,
 )
 
-
 log = logs.get("room")
 
 

@@ -3,7 +3,7 @@
 aiokafka's client keeps connections, TLS, logins, metadata and the requests' encoding. Its own producer is not used: it
 takes one record at a time, and so does librdkafka's; here whole batches go out as ``record_batches.pyx`` made them.
 Every call answers with Kafka's error codes. Where no answer came it is ``UNREACHABLE``: what was asked for may have
-happened or not, and asking again is right.
+happened, may never happen, or may happen later than whatever is asked for next. Asking again is right.
 
 A call runs the event loop until it is answered, in whatever thread it is made; one call at a time.
 """
@@ -15,9 +15,17 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.errors import BrokerResponseError, KafkaError, NodeNotReadyError, RequestTimedOutError
+from aiokafka.errors import (
+    BrokerResponseError,
+    IncompatibleBrokerVersion,
+    KafkaError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
+from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
+from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest
+from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, TaggedFields
 from aiokafka.structs import TopicPartition
 
 from truyvet.config import Settings
@@ -31,7 +39,7 @@ UNREACHABLE: Final = 13
 """Kafka's NETWORK_EXCEPTION."""
 LEADER_NOT_AVAILABLE: Final = 5
 _NOT_COORDINATOR: Final = frozenset({15, 16})
-_STALE_METADATA: Final = frozenset({3, LEADER_NOT_AVAILABLE, 6, 9, 56, 74, 75, 76})
+_STALE_METADATA: Final = frozenset({3, LEADER_NOT_AVAILABLE, 6, 9, UNREACHABLE, 56, 74, 75, 76})
 """After these the client asks anew who leads."""
 _ANSWER_SECONDS: Final = 30.0
 _CLOSE_SECONDS: Final = 5.0
@@ -43,6 +51,71 @@ class Owner(NamedTuple):
 
     producer_id: int
     epoch: int
+
+
+NOBODY: Final = Owner(-1, -1)
+
+
+class UnsupportedBrokerError(Exception):
+    """The broker and this build have no version of a request in common. One sentence."""
+
+
+class InitProducerIdResponse(Response):  # type: ignore[misc]
+    """Version 3."""
+
+    API_KEY = 22
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("producer_id", Int64),
+        ("producer_epoch", Int16),
+        ("tags", TaggedFields),
+    )
+
+
+class InitProducerIdStruct(RequestStruct):  # type: ignore[misc]
+    """Version 3, the first that says who asks (KIP-360): aiokafka's own, version 0, fences whoever is the owner."""
+
+    FLEXIBLE_VERSION = True
+    API_KEY = 22
+    API_VERSION = 3
+    RESPONSE_TYPE = InitProducerIdResponse
+    SCHEMA = Schema(
+        ("transactional_id", CompactString("utf-8")),
+        ("transaction_timeout_ms", Int32),
+        ("producer_id", Int64),
+        ("producer_epoch", Int16),
+        ("tags", TaggedFields),
+    )
+
+
+class InitProducerIdRequest(Request[InitProducerIdStruct]):  # type: ignore[misc]
+    """Asks for an epoch; as ``NOBODY`` fences whoever is the owner, else is refused unless ``owner`` still is."""
+
+    API_KEY = 22
+
+    def __init__(self, transactional_id: str, transaction_timeout_ms: int, owner: Owner) -> None:
+        self._fields: tuple[Any, ...] = (transactional_id, transaction_timeout_ms, *owner, {})
+
+    def build(self, request_struct_class: type[InitProducerIdStruct]) -> InitProducerIdStruct:
+        """The request as it is sent."""
+        return request_struct_class(*self._fields)
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> InitProducerIdStruct:
+        """The request in a version that the broker offers.
+
+        Raises:
+            UnsupportedBrokerError: it is older than Kafka 2.5.
+        """
+        _, newest = versions.get(self.API_KEY, (0, 0))
+        if newest < InitProducerIdStruct.API_VERSION:
+            raise UnsupportedBrokerError(
+                f"the broker offers InitProducerId up to version {newest}, and without version 3 an owner cannot take a"
+                " new epoch: it is older than Kafka 2.5; upgrade it to Kafka 3.6 or newer"
+            )
+        prepared: InitProducerIdStruct = super().prepare(versions)
+        return prepared
 
 
 class Requests:
@@ -57,12 +130,17 @@ class Requests:
         self._client: AIOKafkaClient | None = None
         self._coordinator: int | None = None
         self._topics: set[str] = set()
+        self.refused: Place | None = None
+        """Which partition the code of the last ``add_partitions`` is about, where the answer says so."""
 
-    def init_producer_id(self) -> tuple[int, Owner]:
-        """Makes this the owner: older ones are fenced, what they left open is aborted. (Code, owner)."""
-        request = InitProducerIdRequest(self._transactional_id, self._timeout_ms)
+    def init_producer_id(self, owner: Owner = NOBODY) -> tuple[int, Owner]:
+        """Makes this the owner: older ones are fenced, what they left open is aborted. (Code, owner).
+
+        With ``owner`` that one takes a new epoch, if it is the owner still; asked again, it is told the same epoch.
+        """
+        request = InitProducerIdRequest(self._transactional_id, self._timeout_ms, owner)
         code, answer = self._run(self._ask_coordinator(request), (UNREACHABLE, None))
-        return code, Owner(-1, -1) if answer is None else Owner(answer.producer_id, answer.producer_epoch)
+        return code, NOBODY if answer is None else Owner(answer.producer_id, answer.producer_epoch)
 
     def add_partitions(self, owner: Owner, places: Sequence[Place]) -> int:
         """Makes these partitions part of the owner's transaction, which begins with the first of them."""
@@ -70,7 +148,11 @@ class Requests:
         for topic, partition in places:
             topics[topic].append(partition)
         request = AddPartitionsToTxnRequest(self._transactional_id, *owner, list(topics.items()))
-        return self._run(self._ask_coordinator(request), (UNREACHABLE, None))[0]
+        code, answer = self._run(self._ask_coordinator(request), (UNREACHABLE, None))
+        named = () if answer is None else answer.errors
+        places = [(topic, partition) for topic, errors in named for partition, error in errors if error == code]
+        self.refused = places[0] if places else None
+        return code
 
     def produce(self, batches: Mapping[Place, bytes]) -> dict[Place, int]:
         """Appends one batch to each of these partitions, on all of its replicas; the code of each."""
@@ -91,6 +173,13 @@ class Requests:
     def _run(self, asking: Coroutine[Any, Any, Result], unreachable: Result) -> Result:
         try:
             return self._loop.run_until_complete(asking)
+        except (NotImplementedError, IncompatibleBrokerVersion) as error:
+            # aiokafka's way to say it, of any of the requests; the client is of no more use.
+            self._disconnect()
+            raise UnsupportedBrokerError(
+                f"the broker and this build have no version of a request in common ({error}): it must be Kafka 3.6 or"
+                " newer, and no newer than this build was tried with"
+            ) from error
         except (KafkaError, OSError, TimeoutError):
             # All that aiokafka raises here is about connections: what brokers refuse comes as a code.
             self._disconnect()
@@ -147,7 +236,7 @@ class Requests:
         try:
             response = await client.send(leader, request)
         except (KafkaError, OSError, TimeoutError):
-            return dict.fromkeys(batches, LEADER_NOT_AVAILABLE)
+            return dict.fromkeys(batches, UNREACHABLE)
         return {(topic, answer[0]): answer[1] for topic, partitions in response.topics for answer in partitions}
 
     async def _connected(self) -> AIOKafkaClient:

@@ -188,7 +188,9 @@ def _catch_up(store: Store, consumer: Consumer, place: TopicPartition, began: fl
                     size_bytes += len(value or b"") + _ENTRY_BYTES
                 else:
                     REJECTS.labels(reasons.FOREIGN_RECORD).inc()
-                    log.error("a foreign record is skipped", topic=place.topic, partition=place.partition, offset=offset)
+                    log.error(
+                        "a foreign record is skipped", topic=place.topic, partition=place.partition, offset=offset
+                    )
                 position = offset + 1
                 applied += 1
             elif error.code() == KafkaError._PARTITION_EOF:

@@ -7,6 +7,9 @@ without RocksDB's own log, and mixing writes with and without that log is what b
 A write never waits inside RocksDB, but outside. The binding keeps Python's lock while it writes: with one store waiting
 for a flush the whole process stood still, heartbeats included. Nor did it ever go on where the disk was full: RocksDB
 flushes when there is room again, but first waits for writes to end that wait for that flush.
+
+A store whose files are damaged is set aside and restored: the changelog has all of it. Where that shows only when a
+block is read, the process ends, since the step must be done again, and leaves a note for the next start.
 """
 
 import errno
@@ -15,9 +18,10 @@ import shutil
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, cast
 from weakref import WeakSet
@@ -33,6 +37,7 @@ from rocksdict import (
     WriteOptions,
 )
 
+from streams.shell.damage import NOTE, DamagedStoreError, NotingDamage, is_damage
 from truyvet import logs
 from truyvet.disk import NO_SPACE, complaint
 
@@ -115,13 +120,15 @@ class Store:
     """State of one room partition. Not thread-safe but for ``written``, which the committer calls."""
 
     def __init__(self, directory: Path) -> None:
-        """Opens the store, or starts it from nothing where what is there cannot serve.
+        """Opens the store, or starts it from nothing where what is there cannot serve; what is damaged is kept.
 
         Raises:
-            Exception: RocksDB's own, where another process holds the lock.
+            Exception: RocksDB's own, where another process holds the lock, or may not read what it must.
         """
         self._directory = directory
         self._gone = directory.with_name(f"{directory.name}.gone")
+        self._noting_damage = NotingDamage(directory)
+        self._damaged = directory.with_name(f"{directory.name}.damaged")
         self._pending: deque[_Pending] = deque()
         self._fresh: dict[bytes, bytes | None] = {}
         self._older: dict[bytes, bytes | None] = {}
@@ -129,11 +136,45 @@ class Store:
         self._write_options = WriteOptions()
         setattr(self._write_options, "disable_wal", True)  # noqa: B010 - the stub calls it a method; it is a property
         setattr(self._write_options, "no_slowdown", True)  # noqa: B010 - same
-        self._open()
-        shutil.rmtree(self._gone, ignore_errors=True)
-        local = self._local()
+        local = self._open_or_set_aside()
+        _remove(self._gone)
         if local and (local.get("layout") != LAYOUT_VERSION or self.stale):
             self.wipe()
+
+    def _open_or_set_aside(self) -> dict[str, Any]:
+        """Opens what is there, or an empty store if that is damaged; what the store says of itself."""
+        if (self._directory / NOTE).exists():
+            self._set_aside("a process ended at it")
+        elif self._directory.is_file():
+            self._set_aside("it is no folder")
+        try:
+            self._open()
+        except Exception as error:  # RocksDB has one for everything
+            if not is_damage(error):
+                raise
+            self._set_aside(str(error))
+            self._open()
+        try:
+            return self._local()
+        except (DamagedStoreError, ValueError) as error:
+            with suppress(Exception):
+                self._db.close()
+            self._set_aside(str(error))
+            self._open()
+            return {}
+
+    def _set_aside(self, why: str) -> None:
+        """Makes room for an empty store; of those that were damaged the last one is kept."""
+        _remove(self._damaged)
+        self._directory.rename(self._damaged)
+        with suppress(OSError):
+            (self._damaged / NOTE).unlink(missing_ok=True)
+        log.error(
+            "a store is damaged: it is set aside, and restored from its changelog",
+            folder=self._directory,
+            kept=self._damaged,
+            error=why,
+        )
 
     def _open(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -143,13 +184,20 @@ class Store:
         self._flushed_at = time.monotonic()
 
     def _local(self) -> dict[str, Any]:
-        packed = self._db.get(_LOCAL)
-        local: dict[str, Any] = json.loads(packed) if packed else {}
+        with self._noting_damage:
+            packed = self._db.get(_LOCAL)
+        local: object = json.loads(packed) if packed else {}
+        if not isinstance(local, dict):
+            raise ValueError("what the store says of itself is no object")  # noqa: TRY004 - as where it is no JSON
         return local
 
     def wipe(self) -> None:
         """Starts from nothing."""
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:  # RocksDB has one for everything; closed it is all the same
+            if not is_damage(error):
+                raise
         # Out of the way first: a folder of which a killed process has deleted some files would never open again.
         self._directory.rename(self._gone)
         shutil.rmtree(self._gone)
@@ -202,7 +250,8 @@ class Store:
             ]
         places = [place for place, value in enumerate(values) if value is _UNKNOWN]
         if places:
-            stored = cast("list[bytes | None]", self._db.get([keys[place] for place in places]))
+            with self._noting_damage:
+                stored = cast("list[bytes | None]", self._db.get([keys[place] for place in places]))
             for place, value in zip(places, stored, strict=True):
                 values[place] = value
         return cast("list[bytes | None]", values)
@@ -215,10 +264,7 @@ class Store:
         """
         if self._pending:
             raise AssertionError("a scan of the store while steps are in flight")
-        options = ReadOptions()
-        options.set_iterate_upper_bound(prefix[:-1] + bytes((prefix[-1] + 1,)))
-        items = self._db.items(from_key=max(prefix, after), read_opt=options)
-        pairs = list(islice(cast("Iterable[tuple[bytes, bytes]]", items), limit + 1))
+        pairs = self._stored(max(prefix, after), prefix[:-1] + bytes((prefix[-1] + 1,)), limit + 1)
         return pairs[1:] if pairs and pairs[0][0] <= after else pairs[:limit]
 
     def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
@@ -228,15 +274,27 @@ class Store:
         on_way: dict[bytes, bytes | None] = {}
         for pending in tuple(self._pending):
             on_way |= pending.between(first, stop)
-        options = ReadOptions()
-        options.set_iterate_upper_bound(stop)
-        items = cast("Iterable[tuple[bytes, bytes]]", self._db.items(from_key=first, read_opt=options))
-        # Each change on its way may take one of those away: so many more are read, and the first ones are still whole.
-        committed = items if limit is None else islice(items, limit + len(on_way))
+        # Each change on its way may take one away: so many more are read, and the first ones are still whole.
+        committed = self._stored(first, stop, None if limit is None else limit + len(on_way))
         if not on_way:
-            return list(committed)
+            return committed
         merged = dict(committed) | on_way
         return sorted((key, value) for key, value in merged.items() if value is not None)[:limit]
+
+    def _stored(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
+        """Up to ``limit`` pairs with ``first`` <= key < ``stop`` that are in RocksDB, in key order."""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(stop)
+        pairs: list[tuple[bytes, bytes]] = []
+        with self._noting_damage:
+            at = self._db.iter(options)
+            at.seek(first)
+            while at.valid() and len(pairs) != limit:
+                pairs.append((at.key(), at.value()))
+                at.next()
+            # At a block that cannot be read it ends, as at the end: only this says which it is.
+            at.status()
+        return pairs
 
     def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Makes a step's changes visible to later steps, before they are committed."""
@@ -267,7 +325,8 @@ class Store:
     def flush(self) -> None:
         """Has what is in memory written to disk, without waiting for it."""
         self._flushed_at = time.monotonic()
-        self._db.flush(wait=False)
+        with self._noting_damage:
+            self._db.flush(wait=False)
 
     def write(self, changes: Mapping[bytes, bytes | None], position: int, as_of: float) -> None:
         """One WriteBatch: the changes, and ``position`` and ``as_of`` as the properties; waits while RocksDB is behind.
@@ -298,7 +357,8 @@ class Store:
                 batch.put(key, value)
         batch.put(_LOCAL, local)
         try:
-            self._db.write(batch)
+            with self._noting_damage:
+                self._db.write(batch)
         except Exception as error:  # RocksDB has one for everything
             if _STALLED not in str(error):
                 raise
@@ -314,8 +374,18 @@ class Store:
         """Gives the lock back, and has what is in memory flushed where the disk has room for it."""
         _open_stores.discard(self)
         try:
-            self._db.close()
+            with self._noting_damage:
+                self._db.close()
+        except DamagedStoreError:
+            return
         except Exception as error:  # RocksDB has one for everything; closed it is all the same
             if NO_SPACE not in str(error):
                 raise
             log.warning("a store could not be flushed: what it lacks will be restored", folder=self._directory)
+
+
+def _remove(path: Path) -> None:
+    """Deletes a folder, or a file in its place, as far as it can."""
+    if path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)

@@ -90,10 +90,18 @@ def odd(topic: str) -> list[Record]:
         without = {field: value for field, value in event.items() if field != name}
         if name not in ("was", "anchor_ms", "from_ms"):
             found.append(record._replace(value=msgspec.json.encode(without)))
-    found += [record._replace(key=key) for key in (None, b"", b"B", b"A\0", b"\xff", b"x" * 65)][: 6 - (topic == "case-visits")]
+    found += [record._replace(key=key) for key in (None, b"", b"B", b"A\0", b"\xff", b"x" * 65)][
+        : 6 - (topic == "case-visits")
+    ]
     if topic == "case-visits":
         found = [one for one in found if one.key != b"B"]
-        for change in ({"levels": []}, {"version": 2**70}, {"min_overlap_minutes": -(2**60)}, {"weights": [{"day": 2**60, "weight": 1}]}):
+        changes: list[dict[str, object]] = [
+            {"levels": []},
+            {"version": 2**70},
+            {"min_overlap_minutes": -(2**60)},
+            {"weights": [{"day": 2**60, "weight": 1}]},
+        ]
+        for change in changes:
             found.append(record._replace(value=msgspec.json.encode(event | {"rule": event["rule"] | change})))
     if topic == "visits":
         odd_was: list[bytes] = [b"", b"x", bytes(15), bytes(17), was_header(Interval(5, 4))[0][1]]
@@ -164,7 +172,12 @@ def test_the_parts_of_two_records_are_no_two_records() -> None:
             assert len(step.foreign) == len(values)
 
 
-@given(st.sampled_from(list(TAKES)), st.lists(st.binary(max_size=40)), st.none() | st.binary(max_size=8), st.binary(max_size=20))
+@given(
+    st.sampled_from(list(TAKES)),
+    st.lists(st.binary(max_size=40)),
+    st.none() | st.binary(max_size=8),
+    st.binary(max_size=20),
+)
 def test_bytes_of_any_kind_end_nothing(topic: str, values: list[bytes], key: Value, header: bytes) -> None:
     """Keys, values and headers of whatever bytes are skipped."""
     records = [Record(n, 0, key, value, [(HEADER_WAS, header), ("odd", b"\xff")]) for n, value in enumerate(values)]
@@ -182,7 +195,9 @@ def test_a_header_nobody_knows_is_nothing() -> None:
 def test_what_joins_was_looked_at() -> None:
     """A case visit that passes gives exposures with every visit that passes, at the edges of what is taken."""
     state = Dictionary()
-    edge = encode_case_visit(msgspec.json.decode(WHOLE["case-visits"][0].value or b"") | {"from_ms": -(2**43), "until_ms": 2**43})
+    edge = encode_case_visit(
+        msgspec.json.decode(WHOLE["case-visits"][0].value or b"") | {"from_ms": -(2**43), "until_ms": 2**43}
+    )
     for number, (topic, records) in enumerate(
         [("case-visits", [WHOLE["case-visits"][0]._replace(value=edge)]), ("visits", WHOLE["visits"][:1])], 1
     ):

@@ -7,7 +7,7 @@ where somebody was erased: some rejects, and the cells that their scans were in.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from json import dumps
 from math import inf
 from zoneinfo import ZoneInfo
@@ -329,9 +329,11 @@ def cells_of(scans: list[Row], zone: ZoneInfo) -> Views:
     days: dict[tuple[str, str, str], list[Row]] = {}
     for row in scans:
         local = datetime.fromisoformat(row["occurred_at"]).astimezone(zone)
-        minute = local.replace(second=0, microsecond=0)
+        # Wall-clock time that is cut, with the offset at the scan: whatever the clock was set to within that hour.
+        minute = local.astimezone(UTC) - timedelta(seconds=local.second, microseconds=local.microsecond)
+        hour = minute - timedelta(minutes=local.minute)
         minutes.setdefault((_utc(minute), row["ward_code"]), []).append(row)
-        hours.setdefault((_utc(minute.replace(minute=0)), row["venue_id"]), []).append(row)
+        hours.setdefault((_utc(hour), row["venue_id"]), []).append(row)
         day = local.date().isoformat()
         for level, code in (
             ("ward", row["ward_code"]),

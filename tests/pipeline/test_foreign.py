@@ -33,7 +33,9 @@ def _poison(stack: Stack) -> int:
         for topic in {*READ_BY_ROOMS, *STORED}:
             values = [b"", b"{}", b"[]", b"\xff", b'{"a":', b"null"] + ([] if topic in COMPACTED else [None])
             for value in values:
-                producer.produce(settings.topic(topic), value, b"V", partition, timestamp=AT_MS, headers=[("\u00e9", b"\xff")])
+                producer.produce(
+                    settings.topic(topic), value, b"V", partition, timestamp=AT_MS, headers=[("\u00e9", b"\xff")]
+                )
             rows += len(values)
         # The sink looks at no header; what it stores of this takes back a visit that nobody has.
         odd: list[tuple[str, str | bytes | None]] = [(HEADER_WAS, b"\xff" * 7)]
@@ -47,7 +49,7 @@ def _poison(stack: Stack) -> int:
 
 
 def test_no_foreign_record_ends_anything(settings: SettingsFactory, tmp_path: Path) -> None:
-    """A worker that runs and one that restores, and a sink: each record has one row, and all other rows are the same."""
+    """A worker that runs, one that restores, and a sink: each record has one row, and all other rows are the same."""
     week = small_week(tmp_path / "week", seed=SEED, scale=SCALE)
     found = []
     for poisoned in (False, True):

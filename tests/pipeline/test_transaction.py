@@ -8,7 +8,7 @@ import pytest
 
 from streams.core.step import Step
 from streams.shell import transaction
-from streams.shell.requests import NONE, UNREACHABLE, Owner, Place
+from streams.shell.requests import NOBODY, NONE, UNREACHABLE, Owner, Place
 from streams.shell.transaction import FencedError, RefusedError, TransactionalProducer
 from tests.sim.kafka_log import Batch, Unsent
 from tests.sim.kafka_producer import read_batch
@@ -28,6 +28,8 @@ class _Requests:
         self.calls: list[str] = []
         self.added: list[list[Place]] = []
         self.sent: list[dict[Place, bytes]] = []
+        self.refused: Place | None = None
+        self._owner = Owner(OWNER.producer_id, OWNER.epoch - 1)
         self._answers = {what: list(codes) for what, codes in answers.items()}
 
     def _next(self, what: str) -> int | Mapping[Place, int]:
@@ -40,12 +42,16 @@ class _Requests:
         assert isinstance(code, int)
         return code
 
-    def init_producer_id(self) -> tuple[int, Owner]:
-        code = self._code("init")
-        return code, OWNER if code == NONE else Owner(-1, -1)
+    def init_producer_id(self, owner: Owner = NOBODY) -> tuple[int, Owner]:
+        assert owner in {NOBODY, self._owner}
+        code = self._code("init" if owner == NOBODY else "renew")
+        if code != NONE:
+            return code, NOBODY
+        self._owner = Owner(self._owner.producer_id, self._owner.epoch + 1)
+        return code, self._owner
 
     def add_partitions(self, owner: Owner, places: Sequence[Place]) -> int:
-        assert owner == OWNER
+        assert owner == self._owner
         self.added.append(list(places))
         return self._code("add")
 
@@ -55,7 +61,7 @@ class _Requests:
         return {place: codes if isinstance(codes, int) else codes.get(place, NONE) for place in batches}
 
     def commit_transaction(self, owner: Owner) -> int:
-        assert owner == OWNER
+        assert owner == self._owner
         return self._code("commit")
 
     def close(self) -> None:
@@ -113,7 +119,7 @@ def test_what_passes_is_asked_again(told: Told, what: str) -> None:
     """Whatever has not answered, or says that it cannot yet, and nothing before it."""
     producer, requests = told(**{what: SAMPLES})
     producer.commit(_step())
-    order = ["init", "add", "produce", "commit"]
+    order = ["init", "add", "produce", "commit", *(["renew"] if what != "init" else [])]
     assert requests.calls == [call for call in order for _ in range(len(SAMPLES) + 1 if call == what else 1)]
     assert all(one == other for one, other in pairwise(requests.added))
     assert all(one == other for one, other in pairwise(requests.sent)), "the same bytes, under the same numbers"
@@ -131,7 +137,7 @@ def test_only_what_was_not_taken_is_sent_again(told: Told) -> None:
     first, *later = requests.sent
     assert [set(sent) for sent in later] == [{(VISITS, 0), CHANGELOG}, {(VISITS, 0)}]
     assert all(sent.items() <= first.items() for sent in later)
-    assert requests.calls[-1] == "commit"
+    assert requests.calls[-2:] == ["commit", "renew"]
 
 
 def test_batches_of_a_partition_go_out_in_order(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +150,58 @@ def test_batches_of_a_partition_go_out_in_order(told: Told, monkeypatch: pytest.
     assert numbers == [(0, b"0"), (0, b"0"), (0, b"0"), (1, b"1"), (2, b"2")]
     for place in ((VISITS, 0), (VISITS, 2)):
         assert [batch.sequence for batch in _batches(requests, place)] == [0, 1, 2]
-    assert requests.calls[-1] == "commit"
+    assert requests.calls[-2:] == ["commit", "renew"]
+
+
+@pytest.mark.parametrize("code", [UNREACHABLE, 7])
+@pytest.mark.parametrize("what", ["add", "produce", "commit"])
+def test_no_answer_is_followed_by_a_new_epoch(told: Told, what: str, code: int) -> None:
+    """Before the next transaction, whose batches begin at 0 under it; other answers, and other steps, need none."""
+    producer, requests = told(**{what: [NONE, code, NONE, 19]})
+    for number in range(4):
+        producer.commit(_step(number))
+    order = ["add", "produce", "commit"]
+    second = [call for call in order for _ in range(2 if call == what else 1)]
+    assert requests.calls == ["init", *order, *second, "renew", *second, *order]
+    numbers = [(batch.epoch, batch.sequence) for batch in _batches(requests, CHANGELOG)]
+    epoch = OWNER.epoch
+    assert sorted(set(numbers)) == [(epoch, 0), (epoch, 1), (epoch + 1, 0), (epoch + 1, 1)]
+
+
+def test_one_partition_without_an_answer_is_enough(told: Told) -> None:
+    """Though another one says what is worse."""
+    producer, requests = told(produce=[{(VISITS, 0): 6, (VISITS, 1): UNREACHABLE}])
+    producer.commit(_step())
+    assert requests.calls == ["init", "add", "produce", "produce", "commit", "renew"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(47, FencedError), (90, FencedError), (49, FencedError), (53, RefusedError)]
+)
+def test_a_new_epoch_that_is_refused_ends_it(told: Told, code: int, error: type[Exception]) -> None:
+    """A newer owner has started meanwhile: this one writes no more."""
+    producer, requests = told(commit=[UNREACHABLE], renew=[UNREACHABLE, 51, code])
+    with pytest.raises(error, match=f"person-0: new epoch: .*error {code}"):
+        producer.commit(_step())
+    assert requests.calls[-5:] == ["commit", "commit", "renew", "renew", "renew"]
+
+
+def test_a_refusal_says_where(told: Told) -> None:
+    """Topic and partition, and of what is too large how large it is, and nothing of what it holds."""
+    step = _step()
+    step.emit("visits", b"key", b"secret" * 500, 5, 1)
+    producer, _ = told(produce=[{(VISITS, 1): 10}])
+    with pytest.raises(RefusedError) as refusal:
+        producer.commit(step)
+    text = str(refusal.value)
+    assert f"{VISITS}, partition 1, a batch of " in text
+    assert "with 2 records, the largest of 3,003 bytes of key and value" in text
+    assert "error 10: raise the topic's max.message.bytes" in text
+    assert "secret" not in text
+    producer, requests = told(add=[29])
+    requests.refused = (VISITS, 2)
+    with pytest.raises(RefusedError, match=rf"{VISITS}, partition 2, with error 29: .*right to write to the topic"):
+        producer.commit(_step())
 
 
 @pytest.mark.parametrize("what", ["add", "produce", "commit"])

@@ -52,6 +52,7 @@ STORE_FATES = ("warm", "warm", "warm", "lost", "old")
 KINDS = (
     *("stop", "stop", "zombie", "zombie", "leave", "leave", "join", "broker away", "clickhouse away", "insert fails"),
     *("compact", "answer lost", "answer lost", "transaction times out", "leader moves"),
+    *("requests come late",) * 4,
     *("a day passes", "a day passes"),
 )
 """What may happen beside crashes; each a method of the simulation."""

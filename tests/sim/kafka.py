@@ -13,6 +13,7 @@ from tests.sim.groups import Assignor, Group, by_range
 from tests.sim.kafka_consumer import Consumer
 from tests.sim.kafka_log import Headers, Log, Record, Transaction
 from tests.sim.kafka_producer import Fault, Requests
+from tests.sim.late import LateRequests
 from tests.sim.outside import World
 from truyvet.config import Settings
 
@@ -21,13 +22,16 @@ class Identity:
     """What the coordinator knows of one ``transactional.id``; ``current`` is open, or lacks markers still.
 
     ``committed`` is whether the transaction that its owner has ended last was; False for one who has ended none.
+    ``last_epoch`` is the one that the owner itself had before, -1 if it had none; ``begun`` counts transactions.
     """
 
-    __slots__ = ("committed", "current", "epoch", "producer_id")
+    __slots__ = ("begun", "committed", "current", "epoch", "last_epoch", "producer_id")
 
     def __init__(self, producer_id: int) -> None:
         self.producer_id = producer_id
         self.epoch = -1
+        self.last_epoch = -1
+        self.begun = 0
         self.current: Transaction | None = None
         self.committed = False
 
@@ -45,6 +49,7 @@ class Broker:
         self._unfinished: list[tuple[Identity, Transaction]] = []
         self._groups: dict[str, Group] = {}
         self.faults: dict[str, int] = {}
+        self.late = LateRequests(world)
         self._partitions: dict[tuple[bytes, int], int] = {}
 
     # What the simulator does with it.
@@ -86,9 +91,9 @@ class Broker:
         self.faults[kind] = self.faults.get(kind, 0) + 1
 
     def end_of_time(self) -> None:
-        """What the coordinator does as time passes: transactions open for too long end, and fence their producers.
+        """What happens as time passes: transactions open for too long end, and fence their producers.
 
-        Markers that are due are written, too.
+        What was on its way for long comes, and markers that are due are written, too.
         """
         if not self._available:
             return
@@ -97,6 +102,7 @@ class Broker:
             current = identity.current
             if current is not None and not current.decided and now - current.began > current.timeout:
                 self.fence(identity)
+        self.late.come_in_the_end()
         self.finish()
 
     def compact(self, topic: str, partition: int, *, tombstones_before: float) -> None:
@@ -187,6 +193,7 @@ class Broker:
 
     def fence(self, identity: Identity) -> None:
         """The coordinator aborts the open transaction, and takes nothing more from the owner that began it."""
+        identity.last_epoch = identity.epoch
         identity.epoch += 1
         self.decide(identity, aborted=True)
 

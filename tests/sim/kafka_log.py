@@ -152,6 +152,24 @@ class Log:
             found.append(record)
         return found, max(position, limit)
 
+    def newest(self, position: int, until: float) -> dict[bytes, tuple[bytes | None, set[bytes | None]]]:
+        """Of each key the newest committed record from ``position`` on that was there at ``until`` (epoch seconds).
+
+        With the values that newer records gave the key.
+        """
+        found: dict[bytes, tuple[bytes | None, set[bytes | None]]] = {}
+        newer: dict[bytes, set[bytes | None]] = {}
+        for i in range(len(self._records) - 1, bisect_left(self._offsets, position) - 1, -1):
+            record = self._records[i]
+            transaction, key = record.transaction, record.key or b""
+            if transaction is not None and (transaction.aborted or not transaction.decided):
+                continue
+            if record.appended > until:
+                newer.setdefault(key, set()).add(record.value)
+            elif key not in found:
+                found[key] = record.value, newer.get(key, set())
+        return found
+
     def compact(self, tombstones_before: float) -> None:
         """Does what the log cleaner does up to the last stable offset; tombstones appended before that time go."""
         stop = bisect_left(self._offsets, self.lso)

@@ -1,19 +1,20 @@
 """The fake of what a room's producer asks of the brokers, in place of ``streams.shell.requests.Requests``.
 
 The coordinator and the partitions keep to their rules at once, one request after the other; a step before, between and
-after, where the process may die, or others come in between. A request or its answer may get lost, some of a request's
-partitions may refuse, and partitions take their batches in any order.
+after, where the process may die, or others come in between. A request or its answer may get lost, or the request comes
+late (``late.py``); some of a request's partitions may refuse, and partitions take their batches in any order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams.core.step import KAFKA_TIMESTAMP_MIN_MS
-from streams.shell.requests import LEADER_NOT_AVAILABLE, NONE, UNREACHABLE, Owner, Place
+from streams.shell.requests import LEADER_NOT_AVAILABLE, NOBODY, NONE, UNREACHABLE, Owner, Place
 from tests.sim.kafka_log import Batch, Log, Transaction
-from tests.sim.outside import World
+from tests.sim.late import Kind
+from tests.sim.outside import Unattended, World
 
 if TYPE_CHECKING:
     from tests.sim.kafka import Broker, Identity
@@ -23,11 +24,15 @@ Fault = Literal[
     "partitions lost",
     "records lost",
     "commit lost",
+    "init late",
+    "partitions late",
+    "records late",
+    "commit late",
     "not the leader",
     "not the coordinator",
     "transaction takes too long",
 ]
-"""What is lost is the request, or its answer."""
+"""What is lost is the request, or its answer; what is late comes after its sender has given up."""
 
 UNKNOWN_TOPIC_OR_PARTITION: Final = 3
 NOT_LEADER: Final = 6
@@ -46,12 +51,14 @@ class _Call(NamedTuple):
 
     sent: str
     lost: Fault
+    late: Fault
+    kind: Kind
     done: str
 
 
-_INIT: Final = _Call("init sent", "init lost", "init done")
-_ADD: Final = _Call("partitions sent", "partitions lost", "transaction begun")
-_COMMIT: Final = _Call("commit sent", "commit lost", "commit heard")
+_INIT: Final = _Call("init sent", "init lost", "init late", "init", "init done")
+_ADD: Final = _Call("partitions sent", "partitions lost", "partitions late", "partitions", "transaction begun")
+_COMMIT: Final = _Call("commit sent", "commit lost", "commit late", "commit", "commit heard")
 
 
 class Requests:
@@ -62,35 +69,46 @@ class Requests:
         self._world = world
         self._identity = identity
         self._timeout = timeout_ms / 1000
+        self.refused: Place | None = None
 
     def close(self) -> None:
         """There are no connections."""
 
     # The coordinator.
 
-    def init_producer_id(self) -> tuple[int, Owner]:
-        """Aborts what an older owner left open, and waits for none of its markers: then it must be asked again."""
-        nobody = Owner(-1, -1)
-        code = self._sent(_INIT)
+    def init_producer_id(self, owner: Owner = NOBODY) -> tuple[int, Owner]:
+        """Aborts what is open, whoever's it is, and waits for none of its markers: then it must be asked again."""
+        code = self._sent(_INIT, lambda late: late._init(owner))
         if code is not None:
-            return code, nobody
+            return code, NOBODY
+        code, given = self._init(owner)
+        code = self._heard(_INIT, code)
+        return code, given if code == NONE else NOBODY
+
+    def _init(self, owner: Owner) -> tuple[int, Owner]:
         identity = self._identity
+        known = owner != NOBODY and identity.epoch >= 0
+        if known and owner.producer_id != identity.producer_id:
+            return INVALID_PRODUCER_EPOCH, NOBODY
         current = identity.current
-        if current is None:
+        if current is not None:
+            # Who asks is looked at only once nothing is open: until then an older owner fences a newer one.
+            if not current.decided:
+                self._broker.fence(identity)
+                self._world.step("abort decided")
+            self._write_some_markers(current)
+            return CONCURRENT_TRANSACTIONS, NOBODY
+        if not known or owner.epoch == identity.epoch:
+            identity.last_epoch = owner.epoch if known else -1
             identity.epoch += 1
-            identity.committed = False
-            owner = Owner(identity.producer_id, identity.epoch)
-            code = self._heard(_INIT, NONE)
-            return code, owner if code == NONE else nobody
-        if not current.decided:
-            self._broker.fence(identity)
-            self._world.step("abort decided")
-        self._write_some_markers(current)
-        return self._heard(_INIT, CONCURRENT_TRANSACTIONS), nobody
+        elif owner.epoch != identity.last_epoch:
+            return INVALID_PRODUCER_EPOCH, NOBODY
+        identity.committed = False
+        return NONE, Owner(identity.producer_id, identity.epoch)
 
     def add_partitions(self, owner: Owner, places: Sequence[Place]) -> int:
         """Begins the owner's transaction with these partitions, or adds them to it; all of them or none."""
-        code = self._sent(_ADD)
+        code = self._sent(_ADD, lambda late: late._add(owner, places))
         return code if code is not None else self._heard(_ADD, self._add(owner, places))
 
     def _add(self, owner: Owner, places: Sequence[Place]) -> int:
@@ -108,6 +126,7 @@ class Requests:
             self._write_some_markers(current)
             return CONCURRENT_TRANSACTIONS
         if current is None:
+            identity.begun += 1
             current = identity.current = Transaction(owner.epoch, self._world.time(), self._timeout)
             identity.committed = False
         current.logs.update(dict.fromkeys(log for log in logs if log is not None))
@@ -115,7 +134,7 @@ class Requests:
 
     def commit_transaction(self, owner: Owner) -> int:
         """Decides, for good; some of the markers are written before the answer comes, others after it."""
-        code = self._sent(_COMMIT)
+        code = self._sent(_COMMIT, lambda late: late._commit(owner))
         return code if code is not None else self._heard(_COMMIT, self._commit(owner))
 
     def _commit(self, owner: Owner) -> int:
@@ -162,8 +181,17 @@ class Requests:
         rng = self._world.rng
         order = list(batches)
         rng.shuffle(order)
-        pause_before = rng.randrange(len(order))
-        # Each partition may have another leader, which may be out of reach before it takes the batch, or after.
+        if self._takes("records late"):
+            # Each partition may have another leader: the batches of some, at least, are on their way for long.
+            late = [place for place in order[1:] if rng.random() < 0.5] + order[:1]
+            codes = self._late("records", lambda one: [one._append(place, batches[place]) for place in late])
+            return dict.fromkeys(late, codes) | self._produce(batches, [place for place in order if place not in late])
+        return self._produce(batches, order)
+
+    def _produce(self, batches: Mapping[Place, bytes], order: Sequence[Place]) -> dict[Place, int]:
+        rng = self._world.rng
+        pause_before = rng.randrange(len(order)) if order else 0
+        # A leader may be out of reach before it takes the batch, or after.
         reached, answered = 1.0, 1.0
         if self._takes("records lost"):
             reached, answered = rng.choice([0.0, 0.5, 1.0, 1.0]), rng.choice([0.0, 0.5])
@@ -174,10 +202,11 @@ class Requests:
                 self._world.step("records sent")
                 if not self._broker.available:
                     reached, answered = 0.0, rng.choice([0.0, 0.5])
-            code = LEADER_NOT_AVAILABLE
+            code = UNREACHABLE
             if reached > rng.random():
+                self._broker.late.pass_by(self._identity)
                 code = self._append(place, batches[place]) if led > rng.random() else NOT_LEADER
-            codes[place] = code if answered > rng.random() else LEADER_NOT_AVAILABLE
+            codes[place] = code if answered > rng.random() else UNREACHABLE
         self._world.step("records sent")
         if answered < 1.0:
             self._unanswered()
@@ -211,7 +240,7 @@ class Requests:
 
     # The way there and back.
 
-    def _sent(self, call: _Call) -> int | None:
+    def _sent(self, call: _Call, carry_out: Callable[["Requests"], object]) -> int | None:
         """None if the request has come to the coordinator; else what is heard instead of an answer."""
         self._world.step(call.sent)
         if not self._reached():
@@ -219,7 +248,21 @@ class Requests:
         if self._broker.faults.get(call.lost) and self._world.rng.random() < 0.5:
             self._broker.takes_fault(call.lost)
             return self._unanswered()
-        return NOT_COORDINATOR if self._takes("not the coordinator") else None
+        if self._takes(call.late):
+            return self._late(call.kind, carry_out)
+        if self._takes("not the coordinator"):
+            return NOT_COORDINATOR
+        self._broker.late.pass_by(self._identity)
+        return None
+
+    def _late(self, kind: Kind, carry_out: Callable[["Requests"], object]) -> int:
+        """Holds the request until its sender has given up, and longer; nobody hears what comes of it."""
+        nobody = Requests(self._broker, Unattended(self._world), self._identity, int(self._timeout * 1000))
+        held = self._broker.late.hold(kind, self._identity, lambda: carry_out(nobody))
+        try:
+            return self._unanswered()
+        finally:
+            held.given_up = True
 
     def _heard(self, call: _Call, code: int) -> int:
         if self._takes(call.lost):

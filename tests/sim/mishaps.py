@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.sim.faults import CLOSING_STEPS, REJOINED_STEPS, REOPENING_STEPS, RETRYING_STEPS, WIPING_STEPS, Fault
 from tests.sim.kafka_producer import Fault as RequestFault
+from tests.sim.late import KINDS, Kind
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker
 from tests.sim.world import Process
@@ -18,6 +19,12 @@ _LOST: Final[tuple[RequestFault, ...]] = (
     *("commit lost", "commit lost", "records lost", "records lost"),
     *("partitions lost", "init lost"),
 )
+_LATE: Final[dict[Kind, RequestFault]] = {
+    "init": "init late",
+    "partitions": "partitions late",
+    "records": "records late",
+    "commit": "commit late",
+}
 _MOVED: Final[tuple[tuple[RequestFault, ...], ...]] = (
     ("not the leader",),
     ("not the coordinator",),
@@ -162,6 +169,14 @@ class Mishaps:
         for _ in range(rng.choice([1, 1, 2])):
             self._sim.broker.fail_next(lost)
         self._arm_one_of("worker", RETRYING_STEPS)
+        return True
+
+    def _requests_come_late(self, _fault: Fault) -> bool:
+        """One or two of each kind: carried out after their senders gave up, and after what was asked for next."""
+        for kind in KINDS:
+            for _ in range(self._sim.rng.choice([1, 1, 2])):
+                self._sim.broker.fail_next(_LATE[kind])
+        self._arm_one_of("worker", RETRYING_STEPS, self._sim.rng.choice([1, 3, 10]))
         return True
 
     def _transaction_times_out(self, _fault: Fault) -> bool:

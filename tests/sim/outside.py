@@ -59,3 +59,20 @@ class Alone:
         if not until():
             self.now += 60.0 if seconds is None else seconds
         return until()
+
+
+class Unattended:
+    """A world as a server sees it that acts by itself: the same time and chance, and no process to be interrupted."""
+
+    def __init__(self, world: World) -> None:
+        self.rng = world.rng
+        self.time = world.time
+
+    def process(self) -> object:
+        return None
+
+    def step(self, label: str) -> None:
+        """Nobody takes it."""
+
+    def wait(self, until: Callable[[], bool], seconds: float | None = None) -> bool:  # noqa: ARG002 - as the others
+        return until()

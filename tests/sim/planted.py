@@ -51,7 +51,7 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     "the end of the former transaction is not waited for": Edit(
         "streams.shell.transaction",
-        "TransactionalProducer.commit",
+        "TransactionalProducer._begin",
         "self._requests.add_partitions(self._owner, places)",
         "self._requests.add_partitions(self._owner, places) % 51",
     ),
@@ -79,6 +79,18 @@ BUGS: Final[dict[str, Edit]] = {
         "TransactionalProducer.commit",
         "self._requests.commit_transaction(self._owner)",
         "NONE if (code := self._requests.commit_transaction(self._owner)) == UNREACHABLE else code",
+    ),
+    "no new epoch": Edit(  # a commit that comes late ends the next transaction halfway
+        "streams.shell.transaction",
+        "TransactionalProducer.commit",
+        "if self._late:",
+        "if False:",
+    ),
+    "a new epoch under the old sequence numbers": Edit(  # which the partitions refuse: no step is ever committed again
+        "streams.shell.transaction",
+        "TransactionalProducer.commit",
+        "self._sequences.clear()",
+        "pass",
     ),
     "changelog restored one record short": Edit(
         "streams.shell.restore",
@@ -143,6 +155,12 @@ BUGS: Final[dict[str, Edit]] = {
         "Store.stale",
         "not 0 <= time.time() - self.as_of <= STALE_SECONDS_MAX",
         "False",
+    ),
+    "a store says it is as new as its writing": Edit(  # others may have gone on, and their tombstones may be gone
+        "streams.shell.store",
+        "Store.written",
+        "self._pending[0].made_at",
+        "time.time()",
     ),
     # Where inputs are read from.
     "seek one too far": Edit(
@@ -304,6 +322,12 @@ BUGS: Final[dict[str, Edit]] = {
         "Runner.expire",
         "if not at_end() or not await all_read():",
         "if not at_end():",
+    ),
+    "a sweep that was cut short counts as done": Edit(  # what is left stays, which law and privacy forbid
+        "streams.shell.runner",
+        "Runner.expire",
+        "if self.idle_for_good or not at_end():\n                return",
+        "if self.idle_for_good or not at_end():\n                break",
     ),
     "a first-today mark not undone": Edit(
         "streams.core.held_scans",

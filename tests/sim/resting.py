@@ -1,15 +1,21 @@
-"""Whether a simulated run has come to rest, and what its stores hold then."""
+"""Whether a simulated run has come to rest, what its stores hold then, and what they say of themselves meanwhile."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sinks.tables import SINK_TOPICS
+from streams.core import expiry
+from streams.core.step import Step
 from streams.shell.rooms import TOPICS
 from streams.shell.runner import Runner
 from tests.sim.worker import SimWorker
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
+
+_LOCAL = b"~local"
+"""Where a store keeps what it says of itself."""
 
 
 def what_lags(sim: "Simulation") -> list[str]:
@@ -47,6 +53,8 @@ def _lag_of_room(sim: "Simulation", one: SimWorker, runner: Runner, names: Seque
         end = sim.broker.end(name, partition)
         if following.get(name, 0) < end:
             lags.append(f"{runner.part} ({one.process.name}) is at {following.get(name, 0)} of {end} in {name}")
+    if one.rooms._expires and runner.may_expire:  # type: ignore[union-attr]
+        lags.append(f"{runner.part} has not let go of all that is too old")
     if runner._store._pending:
         lags.append(f"{runner.part} has steps on their way")
     if runner.name == "person":
@@ -73,3 +81,41 @@ def check_stores(sim: "Simulation") -> list[str]:
             if keys:
                 differing.append(f"the store of {runner.part} differs from its changelog in {sorted(keys)[:3]}")
     return differing
+
+
+def check_claim(sim: "Simulation", path: str, held: Mapping[bytes, bytes]) -> list[str]:
+    """As of when it says it holds everything, a store does: else it might miss tombstones that have gone by now."""
+    local = json.loads(held[_LOCAL])
+    room, partition = path.rpartition("/")[2].rsplit("-", 1)
+    log = sim.broker.topics[sim.settings.topic(f"state-{room}")][int(partition)]
+    missed = [
+        key
+        for key, (value, later) in log.newest(local["position"], local["as_of"]).items()
+        if held.get(key) != value and held.get(key) not in later
+    ]
+    said = f"the store {path} says that it holds all of before {local['as_of']:.3f}"
+    return [f"{said}, and lacks {sorted(missed)[:3]}"] if missed else []
+
+
+def check_expired(sim: "Simulation") -> list[str]:
+    """Of what a partition says it has let go of nothing is held: looked at key by key, as no sweep does."""
+    held = []
+    for one in sim.current.values():
+        for runner in one.runners() if isinstance(one, SimWorker) else ():
+            family = one.process.name.partition(".")[0]
+            contents = sim.disks.contents(f"/sim/{family}/{runner.part}")
+            if runner.expired_ms:
+                keys = sorted(_too_old(runner, contents))
+                held += [f"{runner.part} holds what has expired: {keys[:3]} of {len(keys)}"] if keys else []
+    return held
+
+
+def _too_old(runner: Runner, contents: Mapping[bytes, bytes]) -> Iterator[bytes]:
+    cut = expiry.Cutoffs(runner.expired_ms, expiry.cutoffs(runner._newest_ms, runner.room).cases_ms)
+    for key, value in contents.items():
+        sweep = expiry._Sweep(runner.room, Step(0, 0), cut, runner._store)
+        for portion in sweep.person_room() if runner.name == "person" else sweep.venue_room():
+            if key[:1] == portion.tag and (portion.stop is None or key < portion.stop):
+                portion.drop(key, value)
+        if sweep.step.changes:
+            yield key

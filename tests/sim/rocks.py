@@ -5,7 +5,7 @@ WriteBatches since the last flush that was asked for, each whole or not at all.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import cast
@@ -98,12 +98,41 @@ class _Disk:
         return [(key, data[key]) for key in keys[start:end]]
 
 
+class _Iterator:
+    """Goes over what a store held when it was sought, in key order."""
+
+    def __init__(self, disk: _Disk, stop: bytes | None) -> None:
+        self._disk = disk
+        self._stop = stop
+        self._pairs: list[tuple[bytes, bytes]] = []
+        self._at = 0
+
+    def seek(self, key: bytes) -> None:
+        self._pairs, self._at = self._disk.between(key, self._stop), 0
+
+    def valid(self) -> bool:
+        return self._at < len(self._pairs)
+
+    def key(self) -> bytes:
+        return self._pairs[self._at][0]
+
+    def value(self) -> bytes:
+        return self._pairs[self._at][1]
+
+    def next(self) -> None:
+        self._at += 1
+
+    def status(self) -> None:
+        """Raises nothing: these stores are never damaged."""
+
+
 class _Rdict:
     """An open store. A process that was killed does nothing any more with its own."""
 
-    def __init__(self, world: World, disk: _Disk) -> None:
+    def __init__(self, world: World, disk: _Disk, on_write: Callable[[Contents], None]) -> None:
         self._world = world
         self._disk = disk
+        self._on_write = on_write
         self.owner = world.process()
         self.open = True
         self.killed = False
@@ -122,12 +151,13 @@ class _Rdict:
         data = self._opened().data
         return data.get(keys) if isinstance(keys, bytes) else list(map(data.get, keys))
 
-    def items(self, *, from_key: bytes, read_opt: ReadOptions) -> Iterator[tuple[bytes, bytes]]:
-        return iter(self._opened().between(from_key, read_opt.upper_bound))
+    def iter(self, read_opt: ReadOptions) -> "_Iterator":
+        return _Iterator(self._opened(), read_opt.upper_bound)
 
     def write(self, batch: WriteBatch) -> None:
         self._world.step("store write")
         self._opened().write(batch.changes)
+        self._on_write(self._disk.data)
         self._world.step("store written")
 
     def flush(self, wait: bool = True) -> None:  # noqa: FBT001, FBT002 - as the real one has it
@@ -157,6 +187,8 @@ class Disks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._disks: dict[str, _Disk] = {}
+        self.on_write: Callable[[str, Contents], None] = lambda _path, _data: None
+        """Told of every batch that a store takes: the store's path, and all that it holds then."""
 
     def names(self) -> dict[str, object]:
         """What stands in ``streams.shell.store`` in the place of names of the real thing; folders are ``folder``'s."""
@@ -175,6 +207,15 @@ class Disks:
                 assert parents
                 assert exist_ok
 
+            def exists(self) -> bool:
+                return False  # of a note, and no process leaves one here: these stores are never damaged
+
+            def is_file(self) -> bool:
+                return False
+
+            def unlink(self, *, missing_ok: bool) -> None:
+                assert missing_ok
+
             def rename(_self, target: PurePosixPath) -> None:  # noqa: N805 - the disks' own self is needed in it
                 self._rename(str(_self), str(target))
 
@@ -192,7 +233,7 @@ class Disks:
             raise Exception(f"IO error: lock hold by current process: {path}/LOCK: No locks available")  # noqa: TRY002 - RocksDB's own kind
         if disk.torn:
             raise Exception(f"Corruption: IO error: No such file or directory: {path}/000015.sst")  # noqa: TRY002 - same
-        disk.handle = _Rdict(self._world, disk)
+        disk.handle = _Rdict(self._world, disk, lambda data: self.on_write(path, data))
         self._world.step("store opened")
         return disk.handle
 

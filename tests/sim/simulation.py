@@ -6,7 +6,7 @@ ended by itself, every store is what its changelog says, no row was written with
 
 import random
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tests.sim.install import installed, noted, outside, smaller
 from tests.sim.kafka import Broker
 from tests.sim.mishaps import Mishaps
 from tests.sim.recount import check_persons
-from tests.sim.resting import check_stores, what_lags
+from tests.sim.resting import check_claim, check_expired, check_stores, what_lags
 from tests.sim.rocks import Disks, Snapshot
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker, WorkerOptions
@@ -42,6 +42,8 @@ FAULTS_MIN = 3
 """At least so many faults are had by every run."""
 ANYWHERE = "wherever it was"
 SESSION_SECONDS = 3.0
+FAILURES_MAX = 20
+"""What is wrong with every write is not said of every one."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Simulation:
         world.on_step = self._crashes_here
         world.on_crash = self._crashed
         world.on_exit = self._exited
+        self.disks.on_write = self._written
 
     def _settings(self) -> Settings:
         workload, pick = self.plan.workload, self.rng.choice
@@ -156,6 +159,7 @@ class Simulation:
                 self.failures += [f"stuck: {error}", *what_lags(self)]
             else:
                 self.failures += check_stores(self)
+                self.failures += check_expired(self)
                 tables, topics = self._results()
                 self.failures += checking.differences(self.plan.workload, tables, topics)
                 self.failures += self.clickhouse.duplicates()
@@ -168,7 +172,7 @@ class Simulation:
             self.plan,
             self.failures,
             crashes=self.world.crashes,
-            done=self.done + coverage,
+            done=self.done + coverage + self.broker.late.counts,
             faults=sum(self.done.values()),
             ticks=self.world.ticks,
             seconds=self.world.now,
@@ -276,6 +280,10 @@ class Simulation:
         if self.current[family].process.dead:
             self.start(family)
 
+    def _written(self, path: str, held: Mapping[bytes, bytes]) -> None:
+        if len(self.failures) < FAILURES_MAX:
+            self.failures += check_claim(self, path, held)
+
     def _exited(self, process: Process, why: str) -> None:
         said = next(
             (text for _, name, text in reversed(self.world.trace) if text.startswith("says") and process.name in name),
@@ -311,7 +319,7 @@ class Simulation:
             for spec in TOPIC_SPECS
             for p in range(self.settings.partitions)
         )
-        if size != self.quiet_since[1] or what_lags(self):
+        if size != self.quiet_since[1] or self.broker.late.under_way or what_lags(self):
             self.quiet_since = self.world.now, size
             return False
         return self.world.now - self.quiet_since[0] >= REST_SECONDS

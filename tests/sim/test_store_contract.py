@@ -214,10 +214,16 @@ def test_an_iterator_sees_what_was_there_when_it_was_made(machine: Machine) -> N
     names: Any = module
     options = names.ReadOptions()
     options.set_iterate_upper_bound(b"z")
-    pairs = store._db.items(from_key=b"a", read_opt=options)
+    at = store._db.iter(options)
+    at.seek(b"a")
     store.write({b"a": None, b"b": b"3", b"c": b"4"}, 2, time.time())
-    assert list(pairs) == [(b"a", b"1"), (b"b", b"2")]
-    del pairs
+    pairs = []
+    while at.valid():
+        pairs.append((at.key(), at.value()))
+        at.next()
+    at.status()
+    assert pairs == [(b"a", b"1"), (b"b", b"2")]
+    del at
     store.close()
 
 

@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, TopicPartition
 
-from streams.shell.requests import LEADER_NOT_AVAILABLE, NONE, Owner
+from streams.shell.requests import LEADER_NOT_AVAILABLE, NOBODY, NONE, Owner
 from tests.sim.kafka_contract import UNCOMMITTED, Kafka, ends, reader
 from tests.sim.kafka_producer import (
     CONCURRENT_TRANSACTIONS,
@@ -13,7 +13,7 @@ from tests.sim.kafka_producer import (
     NOT_ENOUGH_REPLICAS,
     UNKNOWN_TOPIC_OR_PARTITION,
 )
-from tests.sim.kafka_writer import ready, send, transaction
+from tests.sim.kafka_writer import Writer, ready, send, transaction
 
 OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 
@@ -82,7 +82,7 @@ def test_what_an_owner_sends_while_it_is_being_fenced_never_counts(kafka: Kafka)
     old = ready(kafka, "a")
     send(old, topic, b"lost")
     heir = kafka.requests("a", 60_000)
-    assert heir.init_producer_id() == (CONCURRENT_TRANSACTIONS, Owner(-1, -1))
+    assert heir.init_producer_id() == (CONCURRENT_TRANSACTIONS, NOBODY)
     late, elsewhere = old.batch(topic, b"late"), old.batch(topic, b"late", partition=1)
     taken = old.requests.produce(late)[topic, 0]
     assert taken in {NONE, INVALID_PRODUCER_EPOCH}
@@ -122,7 +122,7 @@ def test_an_owner_asks_again_until_an_open_transaction_is_aborted(kafka: Kafka) 
     old = ready(kafka, "a")
     send(old, topic, b"open")
     given_up = kafka.requests("a", 60_000)
-    assert given_up.init_producer_id() == (CONCURRENT_TRANSACTIONS, Owner(-1, -1))
+    assert given_up.init_producer_id() == (CONCURRENT_TRANSACTIONS, NOBODY)
     new = ready(kafka, "a")
     assert new.owner.producer_id == old.owner.producer_id
     assert new.owner.epoch > old.owner.epoch + 1
@@ -219,3 +219,120 @@ def test_a_transaction_that_was_open_too_long_is_aborted_and_fences_its_owner(ka
     assert writer.commit() == INVALID_PRODUCER_EPOCH
     transaction(ready(kafka, "a"), topic, b"new")
     assert reader(kafka, topic).to_end(4).records == {0: [(2, b"new")]}
+
+
+def _renewed(writer: Writer, owner: Owner) -> tuple[int, Owner]:
+    """What this owner is told in the end when it asks for a new epoch."""
+    given = NOBODY
+
+    def ask() -> int:
+        nonlocal given
+        code, given = writer.requests.init_producer_id(owner)
+        return code
+
+    return writer.answer(ask), given
+
+
+def _renew(writer: Writer) -> Owner:
+    """Gives the writer a new epoch; the owner that it was."""
+    before = writer.owner
+    code, writer._owner = _renewed(writer, before)
+    assert (code, writer.owner) == (NONE, Owner(before.producer_id, before.epoch + 1))
+    writer._sequences.clear()
+    return before
+
+
+def test_an_owner_takes_a_new_epoch(kafka: Kafka) -> None:
+    """Whenever nothing of it is open; asked again as before it is told the same; its batches begin anew."""
+    topic = kafka.topic()
+    writer = ready(kafka, "a")
+    for number in range(3):
+        before = _renew(writer)
+        for _ in range(2):
+            assert _renewed(writer, before) == (NONE, writer.owner)
+        assert writer.commit() == INVALID_TXN_STATE
+        transaction(writer, topic, b"%d" % number)
+        if number > 0:
+            assert _renewed(writer, Owner(before.producer_id, before.epoch - 1)) == (INVALID_PRODUCER_EPOCH, NOBODY)
+    assert reader(kafka, topic).to_end(6).records == {0: [(0, b"0"), (2, b"1"), (4, b"2")]}
+
+
+def test_a_new_epoch_is_for_the_owner_alone(kafka: Kafka) -> None:
+    """Who is none any more, or never was one, is refused and fences nobody; where nobody was one yet anybody may."""
+    topic = kafka.topic()
+    old, new = ready(kafka, "a"), ready(kafka, "a")
+    assert _renewed(old, old.owner) == (INVALID_PRODUCER_EPOCH, NOBODY)
+    stranger = Owner(new.owner.producer_id + 1_000_000, new.owner.epoch)
+    assert _renewed(old, stranger) == (INVALID_PRODUCER_EPOCH, NOBODY)
+    send(new, topic, b"0")
+    assert _renewed(old, stranger) == (INVALID_PRODUCER_EPOCH, NOBODY)
+    for _ in range(2):
+        assert new.commit() == NONE
+    assert _renewed(old, old.owner) == (INVALID_PRODUCER_EPOCH, NOBODY)
+    transaction(new, topic, b"1")
+    assert reader(kafka, topic).to_end(4).records == {0: [(0, b"0"), (2, b"1")]}
+    first = kafka.requests("b", 60_000).init_producer_id(Owner(new.owner.producer_id + 1_000_000, 3))
+    assert (first[0], first[1].epoch) == (NONE, 0)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_new_epoch_aborts_what_is_open(kafka: Kafka, *, own: bool) -> None:
+    """Whoever asks: the broker does not look at the epoch first. Then the owner gets one, and a former one does not."""
+    topic = kafka.topic()
+    old = ready(kafka, "a")
+    new = old if own else ready(kafka, "a")
+    send(new, topic, b"open")
+    assert old.requests.init_producer_id(old.owner) == (CONCURRENT_TRANSACTIONS, NOBODY)
+    after = Owner(new.owner.producer_id, new.owner.epoch + 1)
+    assert _renewed(old, old.owner) == ((NONE, after) if own else (INVALID_PRODUCER_EPOCH, NOBODY))
+    assert new.produce(new.batch(topic, b"x")) == {INVALID_PRODUCER_EPOCH}
+    assert new.commit() == INVALID_PRODUCER_EPOCH
+    transaction(ready(kafka, "a"), topic, b"1")
+    assert reader(kafka, topic).to_end(4).records == {0: [(2, b"1")]}
+
+
+def test_what_comes_late_meets_the_next_transaction(kafka: Kafka) -> None:
+    """In the same epoch a commit ends it as it is, partitions begin it, and a batch is known by its number."""
+    topic = kafka.topic(2)
+    writer = ready(kafka, "a")
+    assert writer.add((topic, 0)) == NONE
+    batch = writer.batch(topic, b"0")
+    assert writer.produce(batch) == {NONE}
+    for _ in range(2):
+        assert writer.commit() == NONE
+    assert writer.requests.add_partitions(writer.owner, [(topic, 0)]) == NONE  # late: it begins one
+    send(writer, topic, b"half")
+    assert writer.requests.produce(batch)[topic, 0] == NONE  # late: it was there
+    assert writer.requests.commit_transaction(writer.owner) == NONE  # late: it was not meant for this one
+    assert reader(kafka, topic).to_end(4).records == {0: [(0, b"0"), (2, b"half")]}
+    assert writer.produce(writer.batch(topic, b"the other half")) == {INVALID_TXN_STATE}
+
+
+def test_what_comes_late_bears_the_old_epoch(kafka: Kafka) -> None:
+    """After a new one whatever was asked for before it is refused, between transactions and within the next."""
+    topic = kafka.topic(2)
+    writer = ready(kafka, "a")
+    assert writer.add((topic, 0)) == NONE
+    batch = writer.batch(topic, b"0")
+    assert writer.produce(batch) == {NONE}
+    assert writer.commit() == NONE
+    assert writer.requests.add_partitions(writer.owner, [(topic, 0)]) in {NONE, CONCURRENT_TRANSACTIONS}
+    before = _renew(writer)
+
+    def late_is_refused() -> None:
+        assert writer.requests.add_partitions(before, [(topic, 0), (topic, 1)]) == INVALID_PRODUCER_EPOCH
+        assert writer.requests.produce(batch)[topic, 0] == INVALID_PRODUCER_EPOCH
+        assert writer.requests.commit_transaction(before) == INVALID_PRODUCER_EPOCH
+
+    late_is_refused()
+    assert writer.add((topic, 0), (topic, 1)) == NONE
+    late_is_refused()
+    send(writer, topic, b"1", partition=1)
+    late_is_refused()
+    send(writer, topic, b"2")
+    late_is_refused()
+    for _ in range(2):
+        assert writer.commit() == NONE
+    late_is_refused()
+    seen = reader(kafka, topic, partitions=2).all().records
+    assert {p: [value for _, value in records] for p, records in seen.items()} == {0: [b"0", b"2"], 1: [b"1"]}

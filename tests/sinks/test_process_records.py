@@ -1,6 +1,7 @@
 """A running sink on a real broker meets records that it cannot take: each costs itself, and no other one."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,7 +34,9 @@ class Sent:
         self._client = Producer(settings.librdkafka() | {"acks": "all"})
         self._next: dict[str, int] = {}
 
-    def put(self, topic: str, value: bytes | None, *, key: str = "k", headers: dict[str, bytes] | None = None) -> tuple[str, int]:
+    def put(
+        self, topic: str, value: bytes | None, *, key: str = "k", headers: dict[str, bytes] | None = None
+    ) -> tuple[str, int]:
         """Sends a record to partition 0; its topic and offset."""
         name, offset = self._settings.topic(topic), self._next.get(topic, 0)
         self._next[topic] = offset + 1
@@ -55,7 +58,7 @@ def skipped(sink: SinkProcess) -> list[tuple[str, int, str]]:
 
 
 def test_foreign_records_on_every_topic(settings: SettingsFactory, sink_process: SinkFactory) -> None:
-    """Nulls and stray bytes on each of the pipeline's own topics: a row and an error each, and all others are stored."""
+    """Nulls and stray bytes on each of the pipeline's own topics: a row and an error each; all others are stored."""
     own = settings(sink_batch_ms=20)
     ensure_topics(own)
     sent, foreign, good = Sent(own), [], 0
@@ -75,7 +78,9 @@ def test_foreign_records_on_every_topic(settings: SettingsFactory, sink_process:
     log = sink.log.read_text()
     errors = [line for line in log.splitlines() if "a foreign record is skipped" in line]
     assert len(errors) >= len(foreign)
-    assert all(any(f"topic={name} partition=0 offset={offset} " in line for line in errors) for name, offset, _ in foreign)
+    assert all(
+        any(f"topic={name} partition=0 offset={offset} " in line for line in errors) for name, offset, _ in foreign
+    )
     assert "moon" not in log
     assert 'truyvet_rejects_total{reason="foreign_record"}' in sink.get("/metrics")[1]
     assert sink.get("/healthz")[0] == 200
@@ -111,11 +116,16 @@ FIELDS = {"case-states": "ruleset", "rejects": "detail", "venues": "name"}
 
 
 def test_bugs_cost_the_records_that_meet_them(settings: SettingsFactory, sink_process: SinkFactory) -> None:
-    """An exception at each of many places: a row, an error and a count for the one record, and all others are stored."""
+    """An exception at each of many places: a row and an error for the one record, and all others are stored."""
     own = settings(sink_batch_ms=20)
     ensure_topics(own)
     sent, failed = Sent(own), []
-    makes = {"visits": data.visit, "enriched": data.scan, "exposures": data.exposure, "rejects": data.reject}
+    makes: dict[str, Callable[[int], dict[str, Any]]] = {
+        "visits": data.visit,
+        "enriched": data.scan,
+        "exposures": data.exposure,
+        "rejects": data.reject,
+    }
 
     def put(topic: str, number: int, **changes: object) -> tuple[str, int]:
         made = makes[topic](number) if topic in makes else data.case_state(f"C{number}")
@@ -154,7 +164,7 @@ def test_bugs_cost_the_records_that_meet_them(settings: SettingsFactory, sink_pr
 def test_rows_that_clickhouse_refuses_are_told_apart(
     settings: SettingsFactory, sink_process: SinkFactory, kind: str, clickhouse_server: ClickHouseServer
 ) -> None:
-    """An insert that fails for what some rows hold is made in halves; what remains has a row, and the rest is stored."""
+    """An insert that fails for what some rows hold is made in halves; what remains has a row, the rest is stored."""
     own = settings(sink_batch_ms=20, **({"clickhouse": clickhouse_server.url} if kind == "server" else {}))
     ensure_topics(own)
     place = f"`{own.database}`"

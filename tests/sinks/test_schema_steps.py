@@ -54,18 +54,23 @@ def beside(backend: Backend) -> list[tuple[str, int]]:
 
 
 def test_rows_of_an_older_release_come_over(older: Backend) -> None:
-    """Every row has the new key and a revision of the new order; what replaced what is as it was, and nothing is left."""
+    """Every row has the new key and a revision of the new order; what replaced what still does; nothing is left."""
     older.ensure_schema()
     assert rows(older, FINAL) == EXPECTED
     assert beside(older) == [("rejects_before_1", 0)]
     older.ensure_schema()
     assert rows(older, FINAL) == EXPECTED
     store(older, "rejects", [data.reject(1, epoch=1, attempts=2, revision=9)])
-    assert rows(older, "SELECT epoch, attempts FROM rejects FINAL WHERE `offset` = 1 ORDER BY epoch") == [(0, 0), (1, 2)]
+    assert rows(older, "SELECT epoch, attempts FROM rejects FINAL WHERE `offset` = 1 ORDER BY epoch") == [
+        (0, 0),
+        (1, 2),
+    ]
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_a_step_may_be_killed_between_any_two_statements(older: Backend, backend_settings: Settings, *, before: bool) -> None:
+def test_a_step_may_be_killed_between_any_two_statements(
+    older: Backend, backend_settings: Settings, *, before: bool
+) -> None:
     """Killed before or after each statement in turn, time and again, the next start goes on and ends the same."""
     database, survived = backend_settings.database, 0
     for fatal in range(1, 100):
@@ -126,7 +131,9 @@ def test_records_of_an_older_release_are_read_as_its_rows() -> None:
         (1, "open", 1), (1, "waiting", 2), (2, "resolved", 3), (3, "open", BARE | 1), (3, "resolved", BARE | 3),
         (4, "resolved", BARE | 3),
     ]  # fmt: skip
-    found = decoded("rejects", [data.older_reject(n, status=was, revision=old) for n, (old, was, _) in enumerate(stages)])
+    found = decoded(
+        "rejects", [data.older_reject(n, status=was, revision=old) for n, (old, was, _) in enumerate(stages)]
+    )
     [(_, columns)] = found
     assert list(columns["revision"]) == [new for _, _, new in stages]
     assert list(columns["epoch"]) == list(columns["attempts"]) == [0] * len(stages)
