@@ -68,7 +68,7 @@ class Work(Protocol):
     """A piece of work: a tagged struct that state can hold, of at most some hundred kilobytes."""
 
     def advance(self, turn: Turn) -> Self | None:
-        """Does at least a part of it, until the turn is full; what is left. Once a step: it does not see its changes."""
+        """Does a part of it, until the turn is full; what is left. Once a step: it does not see its own changes."""
         ...
 
 

@@ -216,7 +216,7 @@ def take_case_visits(room: RoomPartition, number: int, records: Sequence[InRecor
             held[length] += 1
             step.changes[key] = time_key(new.end_ms) + _encode_stay(new)
         changed[event.case_id, event.visit_id] = CaseNet(old, new, event.cause, record.timestamp)
-    for venue, changed in nets.items():
+    for venue in nets:
         step.changes[keys.venue_case_count(venue)] = _COUNTS.pack(*counts[venue]) if any(counts[venue]) else None
     pending.begin(
         room, step, state, [join for venue, net in nets.items() for join in of_case_visits(venue, net.values())]

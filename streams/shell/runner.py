@@ -12,7 +12,6 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import Step
 from streams.core.times import format_ms
 from streams.shell import metering
+from streams.shell.carrying import Carrying, Work, call
 from streams.shell.register import Register
 from streams.shell.restore import end_if_known, log_consumer
 from streams.shell.restore import restore_state as restore
@@ -43,18 +43,7 @@ class StateVersionError(Exception):
     """The changelog was written by a build whose state this one cannot read."""
 
 
-@dataclass(slots=True)
-class _Work:
-    """A computed step on its way to the commit thread."""
-
-    step: Step
-    topic: str | None
-    records: int
-    done: Callable[[], None]
-    meta: bytes
-
-
-class Runner:
+class Runner(Carrying):
     """Runs one partition of one room. All methods but the commit thread's belong to the event loop."""
 
     def __init__(
@@ -92,7 +81,7 @@ class Runner:
         self._newest_ms = 0
         self._sweep: tuple[int, bytes] | None = None
         self._slots = asyncio.Semaphore(STEPS_IN_FLIGHT_MAX)
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._position_at = 0.0
 
     @property
@@ -135,7 +124,7 @@ class Runner:
             self._waiting = known["waiting"]
             self._newest_ms = known["newest"]
             self.expired_ms = known["expired"]
-        self.committed = dict(self.next)
+        self.committed = self._look_for_work(self.next)
         self.committed_step = self._step
         self._position = self._store.position
         if stand != migrate.current() and not self._migrate(stand, wanted):
@@ -195,8 +184,10 @@ class Runner:
     ) -> None:
         """Computes the next step and sends it on its way; waits where too many are under way already.
 
-        ``done`` is called in the event loop once the step is committed, or the partition lost.
+        What it leaves for portions is done as well. ``done`` is called in the event loop once the step is committed, or
+        the partition lost. To be called with ``lock`` held.
         """
+        await self.carry_on()
         await self._slots.acquire()
         if self.idle_for_good:
             self._slots.release()
@@ -204,6 +195,7 @@ class Runner:
             return
         self.next[topic] = next_offset
         self._compute(topic, records, compute, done)
+        await self.carry_on()
 
     def _compute(
         self, topic: str | None, records: int, compute: Callable[[int, Store], Step], done: Callable[[], None]
@@ -211,6 +203,7 @@ class Runner:
         began = time.perf_counter()
         self._step += 1
         step = compute(self._step, self._store)
+        self._notice(step)
         self._waiting += step.waiting_more
         if topic is not None:
             self._newest_ms = max(self._newest_ms, step.timestamp_ms)
@@ -222,17 +215,17 @@ class Runner:
             self._slots.release()
             done()
 
-        work.done = lambda: _call(loop, finished)
+        work.done = lambda: call(loop, finished)
         self._queue.put(work)
 
-    def _work(self, step: Step, stand: migrate.Stand, topic: str | None = None, records: int = 0) -> _Work:
+    def _work(self, step: Step, stand: migrate.Stand, topic: str | None = None, records: int = 0) -> Work:
         """The step with what ``META`` says from it on, and its changes shown to those that follow."""
         known = stand.note() | {"step": self._step, "waiting": self._waiting, "next": self.next}
         known |= {"newest": self._newest_ms, "expired": self.expired_ms}
         meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
         step.changes[META] = meta
         self._store.apply(step.changes)
-        return _Work(step, topic, records, lambda: None, meta)
+        return Work(step, topic, records, lambda: None, meta, settles=not step.pending)
 
     async def idle(self) -> None:
         """Returns once nothing is on its way."""
@@ -248,6 +241,7 @@ class Runner:
 
         To be called with ``lock`` held.
         """
+        await self.carry_on()
         positions = self._register.positions
         changed, sequence = self._register.changes_since(self._register_sequence)
         codes: Sequence[bytes | None] = (None,)
@@ -282,6 +276,7 @@ class Runner:
                     lambda number, state: person.take_waiting(self.room, number, ready, now_ms, state, directory),  # noqa: B023 - called at once
                     lambda: None,
                 )
+                await self.carry_on()
         await self.idle()
 
     # Retention.
@@ -318,6 +313,7 @@ class Runner:
         following: bytes | None = after
         while following is not None:
             async with self.lock:
+                await self.carry_on()
                 await self.idle()
                 if self.idle_for_good or not at_end():
                     return
@@ -356,14 +352,14 @@ class Runner:
                     log.exception("a step could not be committed", part=self.part)
             work.done()
 
-    def _commit(self, work: _Work) -> None:
+    def _commit(self, work: Work) -> None:
         began = time.perf_counter()
         position = self._changelog_position()
         self._producer.commit(work.step)
         # If it gives up, the store is behind, and whoever opens it next restores the rest.
         keep_writing(lambda: self._store.written(position), self._directory, unless=lambda: self.closed)
         known = json.loads(work.meta)
-        self.committed, self.committed_step = known["next"], known["step"]
+        self.committed, self.committed_step = known["next"] if work.settles else self.committed, known["step"]
         if work.topic is not None:
             self.reached_ms[work.topic] = work.step.timestamp_ms
         metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)
@@ -392,9 +388,3 @@ class Runner:
     def size_bytes(self) -> int:
         """About how much state the partition holds."""
         return self._store.size_bytes()
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Calls in the loop, unless it is gone: then the process is ending, and nobody waits."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function)
