@@ -15,7 +15,7 @@ from typing import Any
 
 from streams.core.person import SCANS
 from streams.core.room import VENUE_ROOM
-from streams.shell import rooms, worker
+from streams.shell import inputs, rooms, worker
 from streams.shell.transport import Run
 
 
@@ -52,7 +52,7 @@ def main() -> int:
             counted.see(len(run.records))
         done()
 
-    del rooms.TOPICS[VENUE_ROOM]
+    del inputs.TOPICS[VENUE_ROOM]
     setattr(rooms.Rooms, "take", take)  # noqa: B010 - to a type checker a method is no variable
     return worker.run(argparse.Namespace())
 

@@ -11,7 +11,7 @@ import sys
 from functools import partial
 
 from streams.core.room import VENUE_ROOM, RoomPartition
-from streams.shell import rooms, worker
+from streams.shell import inputs, rooms, worker
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--counts-only", action="store_true")
     counts_only = parser.parse_args().counts_only
-    del rooms.TOPICS[VENUE_ROOM]
+    del inputs.TOPICS[VENUE_ROOM]
     setattr(rooms, "RoomPartition", partial(RoomPartition, counts_only=counts_only))  # noqa: B010 - a class, not a partial
     return worker.run(argparse.Namespace())
 

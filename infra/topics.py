@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
@@ -30,6 +30,13 @@ _REPLICAS_DURABLE = 3
 
 class BrokerAwayError(Exception):
     """The broker did not answer, or refused for a reason that passes; one sentence."""
+
+
+class Described(NamedTuple):
+    """What tells a topic from another of its name, and its number of partitions."""
+
+    topic_id: str
+    partitions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,7 @@ def ensure_topics(settings: Settings) -> None:
     """Creates the topics that are missing and checks those that exist.
 
     Raises:
-        ConfigError: a topic exists with another partition count, cleanup policy or timestamp type.
+        ConfigError: a topic exists with another partition count (an input: fewer), cleanup policy or timestamp type.
         BrokerAwayError: the broker cannot be reached, or refuses.
     """
     admin = admin_client(settings)
@@ -181,7 +188,7 @@ def check_topics(settings: Settings) -> list[str]:
     """Checks the topics that exist and returns the full names of those that are missing.
 
     Raises:
-        ConfigError: a topic exists with another partition count, cleanup policy or timestamp type.
+        ConfigError: a topic exists with another partition count (an input: fewer), cleanup policy or timestamp type.
         BrokerAwayError: the broker cannot be reached.
     """
     admin = admin_client(settings)
@@ -210,6 +217,27 @@ def topic_ids(settings: Settings, names: Iterable[str]) -> dict[str, str]:
     admin = admin_client(settings)  # held until it has answered
     described = admin.describe_topics(TopicCollection(list(full)), request_timeout=_TIMEOUT_SECONDS)
     return {full[topic]: str(answer_of(future).topic_id) for topic, future in described.items()}
+
+
+def describe(settings: Settings, names: Iterable[str], admin: AdminClient | None = None) -> dict[str, Described]:
+    """Ids and partition counts of topics (without prefix), without those that the broker does not know.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached.
+    """
+    full = {settings.topic(name): name for name in names}
+    admin = admin or admin_client(settings)
+    found = admin.describe_topics(TopicCollection(list(full)), request_timeout=_TIMEOUT_SECONDS)
+    described = {}
+    for topic, future in found.items():
+        try:
+            answer = future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise BrokerAwayError(f"the broker does not describe {topic}: {error.args[0].str()}") from error
+        else:
+            described[full[topic]] = Described(str(answer.topic_id), len(answer.partitions))
+    return described
 
 
 def delete_topics(settings: Settings) -> None:
@@ -253,8 +281,9 @@ def _check(admin: AdminClient, settings: Settings, specs: dict[str, TopicSpec], 
         raise BrokerAwayError(
             "a restore is under way; if it was interrupted, `truyvet restore DIR --again` starts over"
         )
-    for name in specs:
-        if counts[name] != settings.partitions:
+    for name, spec in specs.items():
+        # An input that somebody gave more partitions is still read as it was: the workers say so all the time.
+        if counts[name] != settings.partitions and (spec.direction != "in" or counts[name] < settings.partitions):
             raise ConfigError(
                 f"TRUYVET_PARTITIONS: topic {name} has {counts[name]} partitions, not {settings.partitions}; "
                 "another count is a replay into a new prefix"
@@ -316,6 +345,6 @@ def _wait_leaders(admin: AdminClient, settings: Settings, names: Iterable[str]) 
 
 
 def _led(metadata: TopicMetadata | None, partitions: int) -> bool:
-    if metadata is None or metadata.error is not None or len(metadata.partitions) != partitions:
+    if metadata is None or metadata.error is not None or len(metadata.partitions) < partitions:
         return False
     return all(part.error is None and part.leader >= 0 for part in metadata.partitions.values())

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from sinks.tables import SINK_TOPICS
 from streams.core.room import PERSON_ROOM
+from streams.shell.inputs import TOPICS
 from streams.shell.restore import log_consumer, watermarks
-from streams.shell.rooms import TOPICS
 from truyvet.config import Settings
 from truyvet.members import fetch
 from truyvet.stack import Stack

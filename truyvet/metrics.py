@@ -79,6 +79,33 @@ RECORDS_IN = _counter(
 RECORDS_OUT = _counter("records_out_total", "records", ("topic",), "Records put on an output topic and committed.")
 REJECTS = _counter("rejects_total", "records", ("reason",), "Dead letters written, by reason code.")
 DUPLICATES = _counter("duplicates_total", "records", (), "Identical copies of a scan dropped silently.")
+UNREAD_RECORDS = _counter(
+    "unread_records_total", "offsets", ("topic",), "Offsets of an input that were deleted before they were read."
+)
+INPUT_CHANGES = _counter(
+    "input_changes_total",
+    "changes",
+    ("topic", "change"),
+    "Partitions of an input found made anew, cut, or deleted from before they were read.",
+)
+FAILED_RECORDS = _counter(
+    "failed_records_total", "records", ("topic",), "Records at which the pipeline itself fails: a bug, or a bad disk."
+)
+SPLIT_STEPS = _counter(
+    "split_steps_total", "steps", ("topic",), "Steps that failed as a whole and were taken in parts."
+)
+FAILED_KEYS = _counter(
+    "failed_keys_total",
+    "keys",
+    ("work",),
+    "State keys at which expiry, migration or what waits fails; they are left out until the next round.",
+)
+STOPPED_PARTITIONS = _gauge(
+    "stopped_partitions",
+    "partitions",
+    (),
+    "Partitions of a stage that stand still at a record of the pipeline's own, or at an input that was made anew.",
+)
 LAG_RECORDS = _gauge(
     "lag_records", "records", ("topic", "partition"), "Records of a partition that are there and not yet processed."
 )

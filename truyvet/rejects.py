@@ -1,4 +1,4 @@
-"""``truyvet rejects``: lists dead letters, counts them by reason, sends them again.
+"""``truyvet rejects``: lists dead letters, counts them by reason, sends them again; passes over what cannot be taken.
 
 Sending again (``--redrive``) puts the payload on the topic ``returns``, whose headers name the row: the workers set it
 ``resolved`` when they accept the event, or refuse it again as the same row with one attempt more.
@@ -25,6 +25,8 @@ from streams.core.partition import partition_of
 from streams.core.reasons import REASONS
 from streams.core.rejected import Origin
 from streams.core.returned import RETURNED_TOPICS, RETURNS, Provenance, headers_of
+from streams.shell.inputs import OWN_EVENTS
+from streams.shell.passed import pass_over
 from truyvet.config import Settings, load_settings
 from truyvet.query import print_rows
 
@@ -54,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--count", action="store_true", help="count by reason and status instead of listing")
     what.add_argument("--redrive", action="store_true", help="send the open ones through the pipeline again")
+    what.add_argument(
+        "--pass",
+        nargs=3,
+        dest="passed",
+        metavar=("TOPIC", "PARTITION", "OFFSET"),
+        help="have the partition that stands still at this record (/healthz says so) pass over it",
+    )
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line; a listing then holds key and payload"
     )
@@ -65,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     if args.redrive and args.status not in (None, OPEN):
         print("truyvet rejects: --redrive takes open ones only: a waiting scan is taken up by itself", file=sys.stderr)
         return 2
+    if args.passed is not None:
+        return _pass_over(settings, *args.passed)
     try:
         with open_reader(settings) as reader:
             if args.redrive:
@@ -76,6 +87,31 @@ def run(args: argparse.Namespace) -> int:
     except (StorageError, QueryFailedError, RedriveError) as error:
         print(f"truyvet rejects: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _pass_over(settings: Settings, topic: str, partition: str, offset: str) -> int:
+    """Names a record to be passed over; wrong usage (2) where it cannot be one."""
+    name = topic.removeprefix(settings.topic_prefix)
+    if name not in OWN_EVENTS:
+        known = ", ".join(sorted(OWN_EVENTS))
+        print(f"truyvet rejects: {topic!r} is none of the pipeline's own inputs: {known}", file=sys.stderr)
+        return 2
+    if not partition.isdecimal() or int(partition) >= settings.partitions or not offset.isdecimal():
+        print(
+            f"truyvet rejects: PARTITION is a number below {settings.partitions}, OFFSET a number from 0 on",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        pass_over(settings, name, int(partition), int(offset))
+    except KafkaException as error:
+        print(f"truyvet rejects: the broker does not take it: {error.args[0].str()}", file=sys.stderr)
+        return 1
+    print(
+        f"{settings.topic(name)}-{partition}: the worker that stands still at offset {offset} passes over it within"
+        " seconds, and writes a row `failed`; one that does not stand still there takes no notice"
+    )
     return 0
 
 

@@ -2,11 +2,14 @@
 
 import argparse
 import json
+import sys
 
+from confluent_kafka import KafkaException
 from rich.table import Table
 
 from infra.topics import TOPICS, check_topics, ensure_topics
 from truyvet.config import Settings, load_settings
+from truyvet.resend import resend
 from truyvet.terminal import console
 
 
@@ -14,10 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``truyvet topics``."""
     parser.add_argument(
         "action",
-        choices=["list", "check", "create"],
+        choices=["list", "check", "create", "resend"],
         nargs="?",
         default="list",
-        help="list the registry (default, needs no broker); check the broker's topics; create those that are missing",
+        help="list the registry (default, needs no broker); check the broker's topics; create those that are missing;"
+        " resend what lies on partitions of inputs that nobody reads",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -27,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings()
     if args.action == "create":
         ensure_topics(settings)
+    if args.action == "resend":
+        return _resend(settings, as_json=args.json)
     if args.action == "list":
         _list(settings, as_json=args.json)
         return 0
@@ -38,6 +44,22 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"all {len(TOPICS)} topics are there, as they must be")
     return 1 if missing else 0
+
+
+def _resend(settings: Settings, *, as_json: bool) -> int:
+    """Sends again what lies where nobody reads; says how much of each topic."""
+    try:
+        sent = resend(settings)
+    except KafkaException as error:
+        print(f"truyvet topics: the broker refuses: {error.args[0].str()}", file=sys.stderr)
+        return 1
+    if as_json:
+        print(json.dumps({"sent": sent}))
+    for topic, count in {} if as_json else sent.items():
+        print(f"{topic}: {count} records sent again by their keys; make it anew with {settings.partitions} partitions")
+    if not sent and not as_json:
+        print(f"no input has more than {settings.partitions} partitions")
+    return 0
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from streams.core import pending, portions
 from streams.core.keys import PENDING
 from streams.core.room import RoomPartition
 from streams.core.step import Step
+from streams.shell.steps import Compute, CoreFailedError, Stopped, purely
 from streams.shell.store import Store
 
 
@@ -37,13 +38,27 @@ class Carrying:
     """From which key on work is left; None if there is none."""
 
     @property
+    def part(self) -> str:
+        """Room and partition."""
+        raise NotImplementedError
+
+    @property
     def idle_for_good(self) -> bool:
         """Whether no further step may be computed."""
         raise NotImplementedError
 
     def _compute(
-        self, topic: str | None, records: int, compute: Callable[[int, Store], Step], done: Callable[[], None]
+        self,
+        topic: str | None,
+        records: int,
+        compute: Compute,
+        done: Callable[[], None],
+        next_offset: int | None = None,
     ) -> None:
+        raise NotImplementedError
+
+    def stop(self, why: Stopped) -> None:
+        """Takes no further step."""
         raise NotImplementedError
 
     def _look_for_work(self, following: dict[str, int]) -> dict[str, int]:
@@ -66,15 +81,25 @@ class Carrying:
             await self._slots.acquire()
             portion = None
             if not self.idle_for_good:
-                portion = portions.take_portion(self.room, self._step + 1, self._left_from, self._store)
+                portion = self._next_portion(self._left_from)
             if portion is None:
                 self._slots.release()
-                if not self.idle_for_good:
-                    self._left_from = None
                 return
             step, following = portion
-            self._compute(None, 0, lambda _number, _state: step, lambda: None)  # noqa: B023 - called at once
             self._left_from = following if step.pending else None
+            self._compute(None, 0, lambda _number, _state: step, lambda: None)  # noqa: B023 - called at once
+
+    def _next_portion(self, first: bytes) -> tuple[Step, bytes] | None:
+        """The next portion; None if nothing is left, or the core fails at it: then the partition stands still."""
+        try:
+            portion = purely(lambda state: portions.take_portion(self.room, self._step + 1, first, state), self._store)
+        except CoreFailedError as error:
+            # It is of the pipeline's own doing: what it was of is not known any more to be passed over.
+            self.stop(Stopped(f"{self.part} stands still at work left in its state: {error.detail}"))
+            return None
+        if portion is None:
+            self._left_from = None
+        return portion
 
 
 def call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

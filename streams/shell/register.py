@@ -7,7 +7,7 @@ new owner knows at least what the old one knew. A copy on disk spares it what it
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -18,9 +18,10 @@ from streams.core.inbound import AreaList, BadEvent
 from streams.core.person import VENUES
 from streams.shell.register_copy import Copied, RegisterCopy
 from streams.shell.restore import all_watermarks, log_consumer, passes
+from streams.shell.steps import take_each
 from truyvet import logs
 from truyvet.config import Settings
-from truyvet.metrics import REGISTER_VENUES
+from truyvet.metrics import FAILED_RECORDS, REGISTER_VENUES
 
 _BATCH_RECORDS: Final = 10_000
 _CONSUME_SECONDS: Final = 0.1
@@ -64,6 +65,22 @@ class Register:
         """
         self._on_change = on_change
         self._copy = copy
+        self._thread.start()
+
+    def begin_anew(self, copy: RegisterCopy | None) -> None:
+        """Forgets what was read and reads the topic, which was made anew: it counts as it is now."""
+        self.stop()
+        with self._moved:
+            self._stopping = threading.Event()
+            self.directory = Directory()
+            self.newest_ms = 0
+            self.failed = None
+            self._positions = {}
+            self._changes.clear()
+            self._changed_in_all += 1  # whoever asks hears that it is not known which: all of them
+            self._copy = copy
+            self._records_copied = self.records_read
+        self._thread = threading.Thread(target=self._read, name="register", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -190,10 +207,20 @@ class Register:
         self._on_change()
 
     def _put(self, records: list[Message]) -> list[bytes]:
+        """Puts venues into the directory; returns the codes that came to mean something."""
         touched: list[bytes] = []
+        take_each(records, lambda part: self._put_all(part, touched), self._fails)
+        return touched
+
+    def _fails(self, record: Message, detail: str) -> None:
+        FAILED_RECORDS.labels(VENUES).inc()
+        log.error(
+            "the table of venues fails at a record", partition=record.partition(), offset=record.offset(), error=detail
+        )
+
+    def _put_all(self, records: Sequence[Message], touched: list[bytes]) -> None:
         for record, venue in zip(records, decode_venues([r.value() for r in records], self._areas), strict=True):
             # Of what is none of its own, a tombstone too, nothing is held; the person room writes its reject.
             if not isinstance(venue, BadEvent) and record.key() == venue.venue_id.encode():
                 self.newest_ms = max(self.newest_ms, record.timestamp()[1])
                 touched += self.directory.put(venue)
-        return touched

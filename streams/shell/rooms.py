@@ -6,7 +6,6 @@ inputs are read from is decided here alone, by seeking to the offsets that its c
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,33 +20,30 @@ from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.foreign import take_foreign
 from streams.core.inbound import AreaList
 from streams.core.returned import RETURNS, by_topic
-from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
-from streams.core.step import InRecord, StateReader, Step
-from streams.core.times import LocalClock, format_ms
+from streams.core.room import PERSON_ROOM, RoomPartition
+from streams.core.step import InRecord
+from streams.core.times import LocalClock
+from streams.shell.inputs import TOPICS
 from streams.shell.register import Register
 from streams.shell.runner import Runner
+from streams.shell.seeking import Seeking
+from streams.shell.steps import Take
 from streams.shell.transaction import FencedError
-from streams.shell.transport import BatchConsumer, Run
+from streams.shell.transport import Run
 from truyvet import logs
-from truyvet.backlog import Backlog, Place
-from truyvet.config import Settings
-from truyvet.metrics import BEHIND_SECONDS, CATCH_UP_SECONDS, LAG_RECORDS, REBALANCES, STATE_BYTES
+from truyvet.config import ConfigError, Settings
+from truyvet.metrics import REBALANCES
 from truyvet.rulesets import load_rulesets
 
-TOPICS: Final = {
-    PERSON_ROOM: (person.SCANS, person.VENUES, cases.CASES, erasure.ERASURES, RETURNS),
-    VENUE_ROOM: (venue.VENUE_MARKS, VISITS, CASE_VISITS),
-}
-"""The input topics of each room."""
+_TAKES_FROM_OUTSIDE: Final = {cases.CASES: cases.take_cases, erasure.ERASURES: erasure.take_erasures}
 _TAKES: Final = {
-    cases.CASES: cases.take_cases,
-    erasure.ERASURES: erasure.take_erasures,
     venue.VENUE_MARKS: venue.take_marks,
     VISITS: proximity.take_visits,
     CASE_VISITS: proximity.take_case_visits,
 }
 """What makes a step of a run of these topics; scans and venues need the register and the list of areas as well."""
 EXIT_BUG: Final = 70
+EXIT_CONFIG: Final = 2
 _OPENING_AT_ONCE_MAX: Final = 24
 """Opening is mostly waiting: half a second where the killed owner has left a transaction open."""
 _RECOVER_SECONDS: Final = 3.0
@@ -58,43 +54,31 @@ log = logs.get("rooms")
 
 def die(message: str, status: int = EXIT_BUG) -> None:
     """Ends the process at once: whoever starts it again finds everything as the last commits left it."""
-    log.exception(message, exit_status=status)  # noqa: LOG004 - called where an exception is handled, if there is one
+    if status == EXIT_CONFIG:
+        log.error(message, exit_status=status)
+    else:
+        log.exception(message, exit_status=status)  # noqa: LOG004 - called where an exception is handled, if there is one
     os._exit(status)
 
 
-class Rooms:
+class Rooms(Seeking):
     """All room partitions of this worker. Belongs to the event loop."""
 
     def __init__(self, settings: Settings, app: App, register: Register, areas: AreaList, directory: Path) -> None:
         """``directory`` is this worker's own folder for its stores."""
-        self._settings = settings
-        self._app = app
+        super().__init__(settings, app)
         self._register = register
         self._areas = areas
         self._directory = directory
         self._clock = LocalClock(ZoneInfo(settings.report_timezone))
         self._rulesets = load_rulesets(settings.rulesets_dir, shipped=settings.rulesets_shipped)
-        self._runners: dict[tuple[str, int], Runner] = {}
-        self._epochs: dict[TP, int] = {}
-        self._lock = asyncio.Lock()
         self._executor = ThreadPoolExecutor(_OPENING_AT_ONCE_MAX, thread_name_prefix="rooms")
-        self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._room_of = {settings.topic(topic): (room, topic) for room, topics in TOPICS.items() for topic in topics}
         self._to_look: set[Runner] = set()
         self._expires = not settings.restating or settings.rehearse_expiry
         self._expiring: set[Runner] = set()
-        self._backlog = Backlog()
-        self._behind: dict[str, object] = {}
         self._opening: set[Runner] = set()
-        self._closed = False
-        self.generation = -1
-
-    @property
-    def _consumer(self) -> BatchConsumer:
-        consumer = self._app.consumer
-        assert isinstance(consumer, BatchConsumer)
-        return consumer
 
     # What Faust calls.
 
@@ -104,6 +88,7 @@ class Rooms:
             if self._closed:
                 return
             REBALANCES.inc()
+            self._consumer.tell_out_of_range(self._told_out_of_range)
             generation = self._app.consumer_generation_id
             wanted = self._wanted(self._consumer.assignment())
             gone = [key for key, runner in self._runners.items() if key not in wanted or not _kept(runner, generation)]
@@ -149,8 +134,7 @@ class Rooms:
             if topic == RETURNS:
                 await self._take_returns(runner, records, run.next, done)
                 return
-            compute = self._step_of(topic, runner.room, records)
-            await runner.submit(topic, run.next, len(records), compute, done)
+            await runner.submit(topic, run.next, records, self._take_of(topic, runner), done)
 
     async def _take_returns(
         self, runner: Runner, records: Sequence[InRecord], following: int, done: Callable[[], None]
@@ -160,28 +144,28 @@ class Rooms:
         for number, (topic, run) in enumerate(runs, 1):
             last = number == len(runs)
             offset = following if last else run[-1].offset + 1
-            compute = self._step_of(topic, runner.room, run)
-            await runner.submit(RETURNS, offset, len(run), compute, done if last else lambda: None)
+            await runner.submit(RETURNS, offset, run, self._take_of(topic, runner), done if last else lambda: None)
 
-    async def _read_again(self, runner: Runner) -> None:
-        """Seeks a room's inputs to where it stands, unless it is no longer the one that holds them."""
-        async with self._lock:
-            if runner in self._runners.values() and not runner.idle_for_good:
-                await self._seek([runner])
-
-    def _step_of(
-        self, topic: str, room: RoomPartition, records: Sequence[InRecord]
-    ) -> Callable[[int, StateReader], Step]:
+    def _take_of(self, topic: str, runner: Runner) -> Take:
+        """What makes a step of records of a topic."""
+        room, epoch = runner.room, runner.epoch_of(topic)
         if topic == person.SCANS:
             directory = self._register.directory
-            return lambda number, state: person.take_scans(room, number, records, state, directory)
+            return lambda records, number, state: person.take_scans(
+                room, number, records, state, directory, epoch=epoch
+            )
         if topic == person.VENUES:
             directory = self._register.directory
-            return lambda number, state: person.take_venues(room, number, records, state, self._areas, venues=directory)
+            return lambda records, number, state: person.take_venues(
+                room, number, records, state, self._areas, venues=directory, epoch=epoch
+            )
         if topic == RETURNS:
-            return lambda number, _: take_foreign(room, number, RETURNS, records)
-        take = _TAKES[topic]
-        return lambda number, state: take(room, number, records, state)
+            return lambda records, number, _: take_foreign(room, number, RETURNS, records)
+        if topic in _TAKES_FROM_OUTSIDE:
+            take = _TAKES_FROM_OUTSIDE[topic]
+            return lambda records, number, state: take(room, number, records, state, epoch=epoch)
+        take_own = _TAKES[topic]
+        return lambda records, number, state: take_own(room, number, records, state)
 
     def register_changed(self) -> None:
         """Called in the register's thread after codes came to mean something."""
@@ -214,7 +198,8 @@ class Rooms:
                 mine = [(self._settings.topic(topic), partition) in held for topic in topics]
                 if all(mine):
                     wanted.add((room, partition))
-                elif any(mine):
+                # One that was deleted is nobody's until it is there again; the group is asked to look for it.
+                elif any(mine) and not self._consumer.left_out(map(self._settings.topic, topics)):
                     die(f"{room}-{partition}: its topics were assigned to different workers")
         return wanted
 
@@ -238,6 +223,8 @@ class Rooms:
             log.warning("another worker was faster to open the partition", part=runner.part)
             self._spawn(self._recover(key, None, generation))
             return None
+        except ConfigError as error:
+            die(str(error), EXIT_CONFIG)
         except Exception as error:  # noqa: BLE001 - aiokafka would swallow it: whatever it is, it ends the process
             die(f"{runner.part} cannot be opened: {error}")
         if not opened:
@@ -266,26 +253,6 @@ class Rooms:
         runner.closed = True
         async with runner.lock:  # a step that was waiting for its turn has seen it by now
             await self._loop.run_in_executor(self._executor, runner.close)
-
-    async def _seek(self, runners: list[Runner]) -> None:
-        """Puts the inputs of these rooms where their changelogs say, or where the topic begins."""
-        inputs = [
-            (runner, topic, TP(self._settings.topic(topic), runner.room.partition))
-            for runner in runners
-            for topic in TOPICS[runner.name]
-        ]
-        if not inputs:
-            return
-        first = await self._consumer.earliest_offsets(*(tp for _, _, tp in inputs))
-        offsets = {}
-        for runner, topic, tp in inputs:
-            stored = runner.next.get(topic)
-            if stored is not None and stored < first[tp]:
-                log.error("records were deleted before they were read", topic=topic, first=stored, next=first[tp])
-            offsets[tp] = max(stored or 0, first[tp])
-            runner.next[topic] = offsets[tp]
-            runner.committed.setdefault(topic, offsets[tp])
-        self._epochs |= await self._consumer.seek_runs(offsets)
 
     def _on_lost(self, runner: Runner) -> None:
         """Called in a commit thread: another worker has the partition, or the broker refuses for good."""
@@ -317,22 +284,11 @@ class Rooms:
         finally:
             self._expiring.discard(runner)
 
-    def _lag(self, runner: Runner, topic: str) -> int | None:
-        """Records of an input that are there and not settled; None as long as the broker has not said where it ends."""
-        tp = TP(self._settings.topic(topic), runner.room.partition)
-        end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
-        return None if end is None else max(0, end - self._consumer.read_to(tp, runner.committed.get(topic, 0)))
-
-    def _at_end(self, runner: Runner) -> bool:
-        """Whether all inputs of a room are read to their end."""
-        return all(self._lag(runner, topic) == 0 for topic in TOPICS[runner.name])
-
-    async def _all_read(self, runner: Runner) -> bool:
-        """Whether all inputs of a room are read to where they end now; False if the broker does not say."""
-        inputs = {topic: TP(self._settings.topic(topic), runner.room.partition) for topic in TOPICS[runner.name]}
-        ends = await self._consumer.ends(*inputs.values())
-        read_to = {tp: self._consumer.read_to(tp, runner.committed.get(topic, 0)) for topic, tp in inputs.items()}
-        return ends is not None and all(read_to[tp] >= ends[tp] for tp in ends)
+    def _keep(self, runner: Runner) -> None:
+        super()._keep(runner)
+        if runner.may_expire and runner not in self._expiring and self._expires:
+            self._expiring.add(runner)
+            self._spawn(self._expire(runner))
 
     def _spawn(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)
@@ -344,74 +300,6 @@ class Rooms:
         if not task.cancelled() and task.exception() is not None and not self._closed:
             log.error("a task of the rooms failed", error=repr(task.exception()))
             os._exit(EXIT_BUG)
-
-    # What the process shows.
-
-    def progress(self) -> dict[str, object]:
-        """Next offsets by room partition, everything before them is committed, and steps. Called in any thread."""
-        rooms = {}
-        for (_, partition), runner in list(self._runners.items()):
-            committed = dict(runner.committed)
-            following = {
-                self._settings.topic(topic): self._consumer.read_to(TP(self._settings.topic(topic), partition), offset)
-                for topic, offset in committed.items()
-            }
-            rooms[runner.part] = {
-                "next": following,
-                "register": {str(p): o for p, o in runner.register_read.items()},
-                "expired": format_ms(runner.expired_ms) if runner.expired_ms else None,
-                "step": runner.committed_step,
-            }
-        return {"generation": self.generation, "rooms": rooms, "backlog": self._behind}
-
-    @property
-    def behind(self) -> str:
-        """How far behind this worker is, in words."""
-        return str(self._behind.get("text", "not measured yet"))
-
-    def measure(self) -> int:
-        """Sets the gauges of lag and state size, says how a backlog goes; returns the lag in records."""
-        lags: list[int | None] = []
-        settled = {PERSON_ROOM: 0, VENUE_ROOM: 0}
-        ends, oldest_ms = dict(settled), None
-        for (_, partition), runner in self._runners.items():
-            for topic in TOPICS[runner.name]:
-                lag = self._lag(runner, topic)
-                lags.append(lag)
-                LAG_RECORDS.labels(topic, str(partition)).set(lag or 0)
-                following = self._consumer.read_to(
-                    TP(self._settings.topic(topic), partition), runner.committed.get(topic, 0)
-                )
-                settled[runner.name] += following
-                ends[runner.name] += following + (lag or 0)
-                # Of an input that was read to its end, the last record says nothing about those that come next.
-                reached_ms = runner.reached_ms.get(topic) if lag else runner.reached_ms.pop(topic, None)
-                if lag and reached_ms is not None:
-                    oldest_ms = reached_ms if oldest_ms is None else min(oldest_ms, reached_ms)
-            if runner.may_expire and runner not in self._expiring and self._expires:
-                self._expiring.add(runner)
-                self._spawn(self._expire(runner))
-            STATE_BYTES.labels(runner.name, str(partition)).set(runner.size_bytes())
-        lag_in_all = sum(lag or 0 for lag in lags)
-        if None not in lags:
-            outside, inside = (Place(settled[room], ends[room]) for room in (PERSON_ROOM, VENUE_ROOM))
-            self._backlog.see(self._loop.time(), outside, inside)
-        self._tell_backlog(oldest_ms)
-        return lag_in_all
-
-    def _tell_backlog(self, oldest_ms: int | None) -> None:
-        """``oldest_ms`` is the record timestamp up to which the input that is farthest behind was read."""
-        # Records of a history that is restated tell nothing about now.
-        known = oldest_ms is not None and not self._settings.restating
-        age_seconds = max(0.0, time.time() - (oldest_ms or 0) / 1000) if known else None
-        estimate = self._backlog.estimate()
-        text = estimate.text(age_seconds)
-        self._behind = estimate._asdict() | {"age_seconds": age_seconds, "text": text}
-        BEHIND_SECONDS.set(age_seconds or 0.0)
-        CATCH_UP_SECONDS.set(float("inf") if estimate.seconds is None else estimate.seconds)
-        said = self._backlog.due(self._loop.time())
-        if said is not None:
-            log.info(said, progress=text)
 
 
 def _kept(runner: Runner, generation: int) -> bool:

@@ -8,33 +8,36 @@ whole transaction in Kafka or nothing of it, and the store never ahead of that.
 
 import asyncio
 import json
-import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from streams.core import expiry, migrate, person, waiting
-from streams.core.keys import META
+from streams.core.keys import META, SWEPT
 from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import Step
 from streams.core.times import format_ms
 from streams.shell import metering
-from streams.shell.carrying import Carrying, Work, call
+from streams.shell.inputs import Known
 from streams.shell.register import Register
 from streams.shell.restore import end_if_known, log_consumer
 from streams.shell.restore import restore_state as restore
+from streams.shell.stepping import Stepping, Work
+from streams.shell.steps import CoreFailedError, Hiding, purely, without_failing
 from streams.shell.store import Store
 from streams.shell.transaction import FencedError, TransactionalProducer
 from truyvet import logs
-from truyvet.config import Settings
+from truyvet.config import ConfigError, Settings
 from truyvet.disk import keep_writing
 
-STEPS_IN_FLIGHT_MAX: Final = 2
 WAITING_PER_STEP_MAX: Final = 2_000
 _POSITION_SECONDS: Final = 1.0
 _TELL_SECONDS: Final = 10.0
+_EXPIRE_AGAIN_SECONDS: Final = 3600.0
+"""After a sweep that failed at no key in particular."""
 
 log = logs.get("room")
 
@@ -43,7 +46,7 @@ class StateVersionError(Exception):
     """The changelog was written by a build whose state this one cannot read."""
 
 
-class Runner(Carrying):
+class Runner(Stepping):
     """Runs one partition of one room. All methods but the commit thread's belong to the event loop."""
 
     def __init__(
@@ -55,44 +58,28 @@ class Runner(Carrying):
         on_lost: Callable[["Runner"], None],
     ) -> None:
         """``name`` is the room's (``person`` or ``venue``); ``on_lost`` is called in the commit thread."""
-        self.name = name
-        self.room = room
-        self.next: dict[str, int] = {}
-        self.committed: dict[str, int] = {}
+        super().__init__(settings, name, room)
         self.committed_step = 0
         self.reached_ms: dict[str, int] = {}
         """The newest record timestamp of the step committed last, by input topic; none of before this opening."""
         self.register_read: dict[int, int] = {}
         self.generation = -1
-        self.lost: BaseException | None = None
-        self.expired_ms = 0
-        """Up to when the partition has let go of what it held; 0 if of nothing yet."""
         self.migrated_keys = 0
         """Looked at so far while ``open`` brings the state to this build's version."""
-        self.closed = False
-        self.lock = asyncio.Lock()
-        self._settings = settings
         self._changelog = f"state-{name}"
         self._register = register
         self._register_sequence = 0
         self._on_lost = on_lost
-        self._step = 0
-        self._waiting = 0
-        self._newest_ms = 0
         self._sweep: tuple[int, bytes] | None = None
-        self._slots = asyncio.Semaphore(STEPS_IN_FLIGHT_MAX)
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._left_out: set[bytes] = set()
+        """Keys at which this sweep fails."""
+        self._expire_again_at = 0.0
         self._position_at = 0.0
 
     @property
-    def part(self) -> str:
-        """Room and partition, such as ``person-3``."""
-        return f"{self.name}-{self.room.partition}"
-
-    @property
-    def idle_for_good(self) -> bool:
-        """Whether no further step may be computed: the partition is another's, or given back."""
-        return self.closed or self.lost is not None
+    def changelog(self) -> str:
+        """The changelog's name, without prefix."""
+        return self._changelog
 
     # Opening and closing: in an executor, since both wait for brokers and disks.
 
@@ -103,6 +90,7 @@ class Runner(Carrying):
 
         Raises:
             StateVersionError: this build cannot take the state over.
+            ConfigError: the state is of another number of partitions or another zone of reports.
             FencedError: another owner has started meanwhile.
         """
         began = time.monotonic()
@@ -119,6 +107,10 @@ class Runner(Carrying):
             stand = migrate.stand_of(known)
             if (refusal := migrate.refusal(stand)) is not None:
                 raise StateVersionError(f"{self.part}: {refusal}")
+            self._check_settings(known)
+            self.inputs = {topic: Known(*of_topic) for topic, of_topic in known.get("inputs", {}).items()}
+            self.changelog_id = known.get("changelog")
+            self._unmigrated = known.get("unmigrated", {})
             self.next = dict(known["next"])
             self._step = known["step"]
             self._waiting = known["waiting"]
@@ -129,6 +121,8 @@ class Runner(Carrying):
         self._position = self._store.position
         if stand != migrate.current() and not self._migrate(stand, wanted):
             return False
+        for key, version in tuple(self._unmigrated.items()):
+            self._migrate_key(key, version)
         self._thread = threading.Thread(target=self._commit_steps, name=f"commit-{self.part}", daemon=True)
         self._thread.start()
         log.info(
@@ -137,13 +131,41 @@ class Runner(Carrying):
         )  # fmt: skip
         return True
 
+    def _check_settings(self, known: Mapping[str, object]) -> None:
+        partitions, zone = known.get("partitions"), known.get("timezone")
+        if partitions not in (None, self.room.partitions):
+            raise ConfigError(
+                f"TRUYVET_PARTITIONS: the state of {self.part} is of {partitions} partitions, not"
+                f" {self.room.partitions}; another count is a replay into a new prefix"
+            )
+        if zone not in (None, self._settings.report_timezone):
+            raise ConfigError(
+                f"TRUYVET_REPORT_TIMEZONE: the state of {self.part} counts days in {zone}, not in"
+                f" {self._settings.report_timezone}; another zone is a replay into a new prefix"
+            )
+        retention_ms = known.get("retention_ms")
+        if retention_ms not in (None, self.room.retention_ms):
+            log.info(
+                "another retention is taken; what has expired stays so", part=self.part,
+                before_ms=retention_ms, now_ms=self.room.retention_ms,
+            )  # fmt: skip
+
     def _migrate(self, stand: migrate.Stand, wanted: Callable[[], bool]) -> bool:
         """Brings the state to this build's version, each portion a step; False if the partition is not wanted here."""
         began, said = time.monotonic(), 0.0
+        hidden = {bytes.fromhex(key) for key in self._unmigrated}
+
+        def leave_out(key: bytes, error: CoreFailedError) -> None:
+            self._leave_out("migration", key, error)
+            self._unmigrated[key.hex()] = stand.version - (stand.after is not None)
+
         log.info("state of an older version", part=self.part, **stand.note())
         try:
             while stand != migrate.current() and wanted():
-                portion, following = migrate.take_portion(self.name, self.room.partition, stand, self._store)
+                portion, following = without_failing(
+                    partial(migrate.take_portion, self.name, self.room.partition, stand),
+                    self._store, hidden, leave_out,
+                )  # fmt: skip
                 self._step += 1
                 self._commit(self._work(Step(self._step, self._newest_ms, changes=portion.changes), following))
                 stand = following
@@ -161,6 +183,22 @@ class Runner(Carrying):
                 self._give_back()
         return stand == migrate.current()
 
+    def _migrate_key(self, key: str, version: int) -> None:
+        """Tries again to bring a key (hex) to this build's version that a migration had to leave out."""
+        only = Hiding(self._store, (), frozenset([bytes.fromhex(key)]))
+        for before in range(version, migrate.current().version):
+            try:
+                portion = purely(partial(migrate.MIGRATIONS[before], self.name, self.room.partition, b""), only)
+            except CoreFailedError as error:
+                self._leave_out("migration", bytes.fromhex(key), error)
+                return
+            self._unmigrated[key] = before + 1
+            if before + 1 == migrate.current().version:
+                del self._unmigrated[key]
+            self._step += 1
+            step = Step(self._step, self._newest_ms, changes=portion.changes)
+            self._commit(self._work(step, migrate.current()))
+
     def close(self) -> None:
         """Finishes what is on its way, then gives store and producer back."""
         self._queue.put(None)
@@ -171,68 +209,6 @@ class Runner(Carrying):
         self._producer.close()
         self._position_consumer.close()
         self._store.close()
-
-    # Steps.
-
-    async def submit(
-        self,
-        topic: str,
-        next_offset: int,
-        records: int,
-        compute: Callable[[int, Store], Step],
-        done: Callable[[], None],
-    ) -> None:
-        """Computes the next step and sends it on its way; waits where too many are under way already.
-
-        What it leaves for portions is done as well. ``done`` is called in the event loop once the step is committed, or
-        the partition lost. To be called with ``lock`` held.
-        """
-        await self.carry_on()
-        await self._slots.acquire()
-        if self.idle_for_good:
-            self._slots.release()
-            done()
-            return
-        self.next[topic] = next_offset
-        self._compute(topic, records, compute, done)
-        await self.carry_on()
-
-    def _compute(
-        self, topic: str | None, records: int, compute: Callable[[int, Store], Step], done: Callable[[], None]
-    ) -> None:
-        began = time.perf_counter()
-        self._step += 1
-        step = compute(self._step, self._store)
-        self._notice(step)
-        self._waiting += step.waiting_more
-        if topic is not None:
-            self._newest_ms = max(self._newest_ms, step.timestamp_ms)
-        work = self._work(step, migrate.current(), topic, records)
-        metering.computed(self.name, records, time.perf_counter() - began)
-        loop = asyncio.get_running_loop()
-
-        def finished() -> None:
-            self._slots.release()
-            done()
-
-        work.done = lambda: call(loop, finished)
-        self._queue.put(work)
-
-    def _work(self, step: Step, stand: migrate.Stand, topic: str | None = None, records: int = 0) -> Work:
-        """The step with what ``META`` says from it on, and its changes shown to those that follow."""
-        known = stand.note() | {"step": self._step, "waiting": self._waiting, "next": self.next}
-        known |= {"newest": self._newest_ms, "expired": self.expired_ms}
-        meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
-        step.changes[META] = meta
-        self._store.apply(step.changes)
-        return Work(step, topic, records, lambda: None, meta, settles=not step.pending)
-
-    async def idle(self) -> None:
-        """Returns once nothing is on its way."""
-        for _ in range(STEPS_IN_FLIGHT_MAX):
-            await self._slots.acquire()
-        for _ in range(STEPS_IN_FLIGHT_MAX):
-            self._slots.release()
 
     # Scans that wait for their venue.
 
@@ -254,30 +230,54 @@ class Runner(Carrying):
 
     async def _accept_waiting(self, code: bytes | None) -> None:
         after = b""
+        hidden: set[bytes] = set()
         while True:
             await self.idle()
             if self.idle_for_good:
                 return  # a step that was lost stays in the store's view
-            page = waiting.waiting_for(code, self._store, WAITING_PER_STEP_MAX, after)
+            page = without_failing(
+                lambda state: waiting.waiting_for(code, state, WAITING_PER_STEP_MAX, after),  # noqa: B023 - called at once
+                *(self._store, hidden, partial(self._leave_out, "waiting")),
+            )
             if not page:
                 return
             after = page[-1].key
-            directory = self._register.directory
-            ready = [scan for scan in page if directory.resolve(scan.code) is not None]
-            if ready:
-                now_ms = self._register.newest_ms
-                await self._slots.acquire()
-                if self.idle_for_good:
+            await self._accept_in_parts(page)
+            await self.carry_on()
+        await self.idle()
+
+    async def _accept_in_parts(self, page: Sequence[waiting.WaitingScan]) -> None:
+        """Accepts those of a page that can be resolved: where the core raises, in halves, without whom it raises at."""
+        directory, now_ms = self._register.directory, self._register.newest_ms
+        parts = [page]
+        while parts:
+            part = parts.pop()
+            await self.carry_on()
+            await self._slots.acquire()
+            if self.idle_for_good:
+                self._slots.release()
+                return
+            try:
+                ready = purely(
+                    lambda _: [scan for scan in part if directory.resolve(scan.code) is not None],  # noqa: B023 - called at once
+                    self._store,
+                )
+                if not ready:
                     self._slots.release()
-                    return
+                    continue
                 self._compute(
                     None,
                     0,
-                    lambda number, state: person.take_waiting(self.room, number, ready, now_ms, state, directory),  # noqa: B023 - called at once
+                    lambda number, state: person.take_waiting(self.room, number, ready, now_ms, state, directory),  # noqa: B023 - same
                     lambda: None,
                 )
-                await self.carry_on()
-        await self.idle()
+            except CoreFailedError as error:
+                self._slots.release()
+                middle = len(part) // 2
+                if middle:
+                    parts += [part[middle:], part[:middle]]
+                else:
+                    self._leave_out("waiting", part[0].key, error)
 
     # Retention.
 
@@ -295,6 +295,8 @@ class Runner(Carrying):
     @property
     def may_expire(self) -> bool:
         """Whether a further day, or the rest of one that was begun, may go once all inputs are read to their end."""
+        if time.monotonic() < self._expire_again_at:
+            return False
         return self._sweep is not None or expiry.cutoffs(self._believed_ms, self.room).scans_ms > self.expired_ms
 
     async def expire(self, at_end: Callable[[], bool], all_read: Callable[[], Awaitable[bool]]) -> None:
@@ -317,18 +319,29 @@ class Runner(Carrying):
                 await self.idle()
                 if self.idle_for_good or not at_end():
                     return
-                following = await self._expire_portion(newest_ms, following)
+                try:
+                    following = await self._expire_portion(newest_ms, following)
+                except CoreFailedError as error:
+                    self._expire_again_at = time.monotonic() + _EXPIRE_AGAIN_SECONDS
+                    log.error("expiry fails, and waits an hour", part=self.part, error=error.detail)  # noqa: TRY400 - values
+                    return
             if following is not None:
                 self._sweep = (newest_ms, following)
             await asyncio.sleep(0)
         self._sweep = None
+        self._left_out.clear()
         self.expired_ms = expiry.cutoffs(newest_ms, self.room).scans_ms
         log.info("a day has expired", part=self.part, until=format_ms(self.expired_ms))
 
     async def _expire_portion(self, newest_ms: int, after: bytes) -> bytes | None:
         """One portion, as a step where something goes; returns where to go on."""
         began = time.perf_counter()
-        step, following = expiry.take_expiry(self.name, self.room, self._step + 1, newest_ms, after, self._store)
+        step, following = without_failing(
+            lambda state: expiry.take_expiry(self.name, self.room, self._step + 1, newest_ms, after, state),
+            *(self._store, self._left_out, partial(self._leave_out, "expiry")),
+        )
+        if self._left_out:
+            step.changes.pop(SWEPT, None)  # or nobody would look at them again
         metering.expired(self.name, len(step.changes), time.perf_counter() - began)
         if step.changes:
             await self._slots.acquire()

@@ -12,7 +12,7 @@ which transaction markers make one per transaction.
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka
@@ -76,8 +76,39 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self._epochs: dict[TP, int] = {}
         self._assignments: dict[TP, Any] = {}
         """aiokafka's assignment in which each partition was sought last."""
+        self._held: set[TP] = set()
+        self.on_out_of_range: Callable[[TP, int], None] = lambda _tp, _offset: None
+        """Called in this thread where the broker does not have the offset that was asked for."""
         self.read_to: dict[TP, tuple[int, int]] = {}
         """(last delivered, read to) of each partition, replaced whole after each fetch: read it anywhere."""
+
+    async def on_start(self) -> None:
+        """Starts the consumer, and has it say what it would pass over in silence."""
+        await super().on_start()
+        fetcher = self._ensure_consumer()._fetcher
+        fetch = fetcher._proc_fetch_request
+
+        async def fetch_and_tell(assignment: Any, node_id: int, request: Any) -> bool:
+            has_news = bool(await fetch(assignment, node_id, request))
+            self._tell_out_of_range(assignment, request)
+            return has_news
+
+        fetcher._proc_fetch_request = fetch_and_tell
+
+    def _tell_out_of_range(self, assignment: Any, request: Any) -> None:
+        """Of what such a partition brings from its beginning on nothing is taken before it is sought."""
+        for topic, partitions in request.topics:
+            for partition, offset, _ in partitions:
+                tp = TP(topic, partition)
+                state = assignment.state_value(aiokafka.TopicPartition(topic, partition))
+                # aiokafka itself has set it so just now: it asks only where there is a position.
+                if state is not None and state.awaiting_reset and self._assignments.get(tp) is assignment:
+                    self.out_of_range(tp, offset)
+
+    def out_of_range(self, tp: TP, offset: int) -> None:
+        """Takes nothing more of a partition before it is sought, and says that its offset is not there."""
+        if self._delivered.pop(tp, None) is not None:
+            self.on_out_of_range(tp, offset)
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -139,9 +170,26 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 continue  # no longer assigned: the next rebalance, already under way, decides
             self._delivered[tp] = offset
             self._assignments[tp] = consumer._subscription.subscription.assignment
+            if tp in self._held:
+                self._held.discard(tp)
+                consumer.resume(aiokafka.TopicPartition(tp.topic, tp.partition))
             self._epochs[tp] = self._epochs.get(tp, 0) + 1
             sought[tp] = self._epochs[tp]
         return sought
+
+    async def hold(self, partitions: Collection[TP]) -> None:
+        """Fetches nothing of these partitions before they are sought again, or assigned anew."""
+        await self.call_thread(self._hold, partitions)
+
+    async def _hold(self, partitions: Collection[TP]) -> None:
+        consumer = self._ensure_consumer()
+        for tp in partitions:
+            self._delivered.pop(tp, None)
+            try:
+                consumer.pause(aiokafka.TopicPartition(tp.topic, tp.partition))
+            except IllegalStateError:
+                continue  # no longer assigned
+            self._held.add(tp)
 
     async def join_again(self) -> None:
         """Asks the broker for its topics, then for a new assignment; returns before it is there."""
@@ -274,6 +322,14 @@ class BatchConsumer(driver.Consumer):
             self._acked_index[tp].clear()
         return epochs
 
+    async def hold(self, partitions: Collection[TP]) -> None:
+        """Fetches nothing of these partitions before they are sought again, or assigned anew."""
+        await self._thread.hold(partitions)
+
+    def tell_out_of_range(self, told: Callable[[TP, int], None]) -> None:
+        """Has ``told`` called, in the fetching thread, where the broker does not have what is to be read next."""
+        self._thread.on_out_of_range = told
+
     async def ends(self, *partitions: TP) -> Mapping[TP, int] | None:
         """Where these partitions end now, asked of the broker; None if it does not answer.
 
@@ -304,14 +360,40 @@ class BatchConsumer(driver.Consumer):
         if generation == self.app.consumer_generation_id and not self.app.rebalancing:
             await self._thread.join_again()
 
-    def left_out(self, topics: Collection[str]) -> list[str]:
+    def left_out(self, topics: Iterable[str]) -> list[str]:
         """Those of ``topics`` that the group's assignment, as its leader made it, gives to no member at all."""
         return sorted(set(topics) - cast("PartitionAssignor", self.app.assignor)._topic_groups.keys())
 
     def read_to(self, tp: TP, delivered: int) -> int:
         """How far ``tp`` is read if everything up to ``delivered`` was: beyond it lie only markers."""
         known = self._thread.read_to.get(tp)
-        return known[1] if known is not None and known[0] == delivered else delivered
+        return known[1] if known is not None and known[0] <= delivered <= known[1] else delivered
+
+
+class _Capped:
+    """The cluster as the assignor sees it: of each topic no more partitions than are read."""
+
+    def __init__(self, cluster: Any, partitions: int) -> None:
+        self._cluster = cluster
+        self._partitions = partitions
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._cluster, name)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        known = self._cluster.partitions_for_topic(topic)
+        return known if known is None else {partition for partition in known if partition < self._partitions}
+
+
+class Assignor(PartitionAssignor):
+    """Faust's, for topics of which some may have more partitions than are read.
+
+    It gives topics with other numbers of partitions to other members; those of a room belong together.
+    """
+
+    def assign(self, cluster: Any, member_metadata: Any) -> Any:
+        """The assignment of the first partitions of each topic."""
+        return super().assign(cast("Any", _Capped(cluster, self.app.conf.topic_partitions)), member_metadata)
 
 
 class Transport(driver.Transport):

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,10 +27,12 @@ from schemas.areas import load_areas
 from streams.core.person import VENUES
 from streams.core.room import PERSON_ROOM
 from streams.shell.changelogs import CHANGELOGS, keep_only_stores_of
+from streams.shell.inputs import TOPICS
 from streams.shell.register import Register
 from streams.shell.register_copy import RegisterCopy
-from streams.shell.rooms import TOPICS, Rooms, die
-from streams.shell.transport import OutsideFirst, Run
+from streams.shell.rooms import Rooms, die
+from streams.shell.seeking import LOOK_SECONDS
+from streams.shell.transport import Assignor, OutsideFirst, Run
 from truyvet import logs
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.disk import DiskWatch
@@ -105,6 +107,7 @@ def make_app(settings: Settings, directory: Path) -> faust.App:
         stream_buffer_maxsize=2,
         stream_wait_empty=True,
         TableManager=_NoTables,
+        PartitionAssignor=Assignor,
         ConsumerScheduler=partial(OutsideFirst, [settings.topic(topic) for topic in TOPICS[PERSON_ROOM]]),
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -151,6 +154,10 @@ class Worker:
         self._moved_at = time.monotonic()
         self._disk = DiskWatch(directory)
         self._rooms: Rooms | None = None
+        self._register: Register
+        self._ids: dict[str, str] = {}
+        """Of the changelogs and the register."""
+        self._comparing = asyncio.Lock()
 
     async def run(self) -> int:
         """Runs until it is told to stop; returns the exit status."""
@@ -159,14 +166,13 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         areas = load_areas()
-        register = Register(self._settings, areas)
+        register = self._register = Register(self._settings, areas)
         app = make_app(self._settings, self._directory)
         rooms = self._rooms = Rooms(self._settings, app, register, areas, self._directory)
         add_agents(app, self._settings, rooms)
 
         async def on_rebalance_complete(*_: Any, **__: Any) -> None:
-            if await asyncio.to_thread(_topic_ids, self._settings) != ids:
-                die("changelogs or register were made anew while this worker ran: what it remembers is not of them")
+            await self._compare(await asyncio.to_thread(_topic_ids, self._settings))
             await rooms.rebalanced()
 
         app.on_rebalance_complete.connect(on_rebalance_complete)
@@ -174,12 +180,16 @@ class Worker:
         port = http.start()
         log.info("worker starts", http=f"{self._settings.http_host}:{port}", brokers=self._settings.brokers)
         await asyncio.to_thread(_require_topics, self._settings)
-        ids = await asyncio.to_thread(_topic_ids, self._settings)
+        ids = self._ids = await asyncio.to_thread(_topic_ids, self._settings)
         if keep_only_stores_of(self._directory, {name: ids[name] for name in CHANGELOGS}):
             log.warning("the stores are not of these changelogs and start from nothing")
-        register.start(rooms.register_changed, RegisterCopy(self._directory / "register", ids[VENUES]))
+        register.start(rooms.register_changed, self._copy_of(ids[VENUES]))
         # Meanwhile the worker joins its group and opens its partitions; what they do waits for the register.
-        tasks = [asyncio.create_task(_loaded(register)), asyncio.create_task(self._watch(app, register, stopping))]
+        tasks = [
+            asyncio.create_task(_loaded(register)),
+            asyncio.create_task(self._watch(app, register, stopping)),
+            asyncio.create_task(self._look_at_inputs(rooms)),
+        ]
         if not stopping.is_set():
             await app.start()
             await stopping.wait()
@@ -196,6 +206,26 @@ class Worker:
         log.info("worker has stopped")
         return 1 if app.crashed else 0
 
+    def _copy_of(self, topic_id: str) -> RegisterCopy:
+        return RegisterCopy(self._directory / "register", topic_id)
+
+    async def _look_at_inputs(self, rooms: Rooms) -> None:
+        while True:
+            described = await rooms.look_at_inputs()
+            await self._compare({name: known.topic_id for name, known in described.items()})
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _compare(self, ids: Mapping[str, str]) -> None:
+        """Begins the register anew if its topic was made anew; of other changelogs this worker remembers nothing."""
+        async with self._comparing:
+            if any(ids.get(name, self._ids[name]) != self._ids[name] for name in CHANGELOGS):
+                die("changelogs were made anew while this worker ran: what it remembers is not of them")
+            topic_id = ids.get(VENUES, self._ids[VENUES])
+            if topic_id != self._ids[VENUES]:
+                log.error("the register's topic was made anew: it counts as it is now", topic=VENUES)
+                self._ids[VENUES] = topic_id
+                await asyncio.to_thread(self._register.begin_anew, self._copy_of(topic_id))
+
     async def _watch(self, app: faust.App, register: Register, stopping: asyncio.Event) -> None:
         """Measures once a second; ends the process where Faust itself or the register's reader has failed."""
         assert self._rooms is not None
@@ -207,7 +237,10 @@ class Worker:
                 collected_at = time.monotonic()
                 gc.collect()
             if register.failed is not None:
-                die("the register's reader has failed")
+                # Its position is not there any more, if the topic is another.
+                await self._compare(await asyncio.to_thread(_topic_ids, self._settings))
+                if register.failed is not None:
+                    die("the register's reader has failed")
             self._disk.look()
             self._lag = self._rooms.measure()
             committed = self._rooms.progress()["rooms"], self._rooms.migrated_keys
@@ -225,6 +258,8 @@ class Worker:
             return False, "no partitions assigned yet"
         if self._disk.complaint is not None:
             return False, self._disk.complaint
+        if self._rooms.trouble is not None:
+            return False, self._rooms.trouble
         stuck_seconds = time.monotonic() - self._moved_at
         if stuck_seconds > _STUCK_SECONDS:
             return False, f"{self._lag} records wait, and nothing was committed for {stuck_seconds:.0f} s"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from aiokafka.cluster import ClusterMetadata
 
-from streams.shell import rooms, worker
+from streams.shell import inputs, worker
 from truyvet.config import load_settings
 
 _FORGETS_SECONDS = 4.0
@@ -20,7 +20,7 @@ _FORGETS_SECONDS = 4.0
 def main() -> int:
     """Runs until SIGTERM; returns the exit status."""
     began = time.monotonic()
-    unknown = {load_settings().topic(name) for name in rooms.TOPICS["venue"]}
+    unknown = {load_settings().topic(name) for name in inputs.TOPICS["venue"]}
     update = ClusterMetadata.update_metadata
 
     def forgetful_update(cluster: ClusterMetadata, metadata: SimpleNamespace) -> None:

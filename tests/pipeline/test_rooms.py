@@ -1,7 +1,7 @@
 """What the rooms do with runs of records that come at the wrong moment."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,14 +29,18 @@ class _Runner:
         self.room = RoomPartition(0, 1, "checkin.", 1, CLOCK, {})
         self.next = {"venue-marks": following}
         self.idle_for_good = False
+        self.closed, self.lost, self.stopped = False, None, None
         self.lock = asyncio.Lock()
         self.submitted: list[tuple[int, int]] = []
 
+    def epoch_of(self, _topic: str) -> int:
+        return 0
+
     async def submit(
-        self, topic: str, next_offset: int, records: int, _compute: object, done: Callable[[], None]
+        self, topic: str, next_offset: int, records: Sequence[Record], _take: object, done: Callable[[], None]
     ) -> None:
         self.next[topic] = next_offset
-        self.submitted.append((next_offset, records))
+        self.submitted.append((next_offset, len(records)))
         done()
 
 

@@ -7,7 +7,7 @@ keeps: records may be delivered while a rebalance is under way, late, and after 
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -51,6 +51,8 @@ class Fetching:
         self._world = world
         self._broker = broker
         self._fetch_max = fetch_max
+        self._paused: set[TP] = set()
+        self.on_out_of_range: Callable[[TP, int], None] = lambda _tp, _offset: None
         self._closed = False
         self._late: dict[TP, float] = {}
         """Until when nothing comes of a partition: brokers are several, and one of them may be slow or away."""
@@ -66,6 +68,7 @@ class Fetching:
 
     def assign(self, partitions: set[TP]) -> None:
         """A rebalance: positions become those committed to the group, a hint of any age."""
+        self._paused.clear()
         self.assigned = partitions
         chance = self._world.rng.random
         # Where nothing was committed yet, and where something was: both are somewhere before what was delivered.
@@ -92,6 +95,14 @@ class Fetching:
             raise IllegalStateError(f"{tp} is not assigned")
         self._positions[TP(*tp)] = offset
 
+    def pause(self, tp: Any) -> None:
+        if tp not in self.assigned:
+            raise IllegalStateError(f"{tp} is not assigned")
+        self._paused.add(TP(*tp))
+
+    def resume(self, tp: Any) -> None:
+        self._paused.discard(TP(*tp))
+
     async def _fetched_records(
         self,
         _partitions: Any,
@@ -108,9 +119,12 @@ class Fetching:
         for tp in sorted(self.assigned, key=lambda _: rng.random()):
             if rng.random() < _LATE_SHARE:
                 self._late[tp] = now + rng.uniform(0.0, _LATE_SECONDS_MAX)
-            if self._late.get(tp, now) > now:
+            if self._late.get(tp, now) > now or tp in self._paused:
                 continue
             position = self._positions[tp]
+            if not self._broker.first(*tp) <= position <= self._broker.end(*tp):
+                self.on_out_of_range(tp, position)
+                position = self._broker.first(*tp)
             self.ends[tp] = self._broker.end(tp.topic, tp.partition)
             records, following = self._broker.fetch(tp.topic, tp.partition, position, self._fetch_max)
             self._positions[tp] = following
@@ -130,7 +144,10 @@ class _Thread(BatchConsumerThread):
         self._epochs = {}
         self._assignments = {}
         self.read_to = {}
+        self._held = set()
+        self.on_out_of_range = lambda _tp, _offset: None
         self._fetching = fetching
+        fetching.on_out_of_range = self.out_of_range
         self.consumer = app.flow  # type: ignore[assignment]
 
     def _ensure_consumer(self) -> Any:
@@ -157,6 +174,11 @@ class _Consumer(BatchConsumer):
 
     async def claim(self, topics: Collection[str]) -> None:
         """Here every assignment is one of all topics."""
+
+    def left_out(self, topics: Iterable[str]) -> list[str]:
+        """None: here every assignment is one of all topics."""
+        del topics
+        return []
 
     def highwater(self, tp: TP) -> int:
         return self._fetching.ends.get(tp)  # type: ignore[return-value] # aiokafka's too, until it has fetched

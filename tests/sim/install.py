@@ -17,10 +17,13 @@ import sinks.status
 import streams.core.expiry
 import streams.core.held_scans
 import streams.core.pending
+import streams.shell.inputs
 import streams.shell.register
 import streams.shell.restore
 import streams.shell.rooms
 import streams.shell.runner
+import streams.shell.seeking
+import streams.shell.stepping
 import streams.shell.store
 import streams.shell.transaction
 from streams.core.keys import PENDING
@@ -39,6 +42,7 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
     time, threading = SimTime(world), SimThreading(world)
     timed = (
         streams.shell.runner,
+        streams.shell.stepping,
         streams.shell.restore,
         streams.shell.transaction,
         streams.shell.store,
@@ -52,7 +56,9 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
             (m, "threading", threading)
             for m in (streams.shell.runner, streams.shell.register, sinks.inserting, sinks.status)
         ),
-        (streams.shell.runner, "queue", SimQueue(world)),
+        (streams.shell.stepping, "queue", SimQueue(world)),
+        (streams.shell.inputs, "admin_client", lambda _: None),
+        (streams.shell.inputs, "describe", lambda settings, names, _: broker.describe(settings, names)),
         (streams.shell.rooms, "ThreadPoolExecutor", NoExecutor),
         (streams.shell.rooms, "os", SimpleNamespace(_exit=_exit_of(world))),
         (streams.shell.rooms, "load_rulesets", lambda *_, **__: rulesets),
@@ -86,6 +92,7 @@ def smaller(rng: random.Random, chunk_bytes: int) -> Names:
     return [
         (streams.shell.store, "_CACHE_BYTES", pick([8, 16_000, 160_000, 48 << 20])),
         (streams.shell.runner, "WAITING_PER_STEP_MAX", pick([1, 3, 2_000])),
+        (streams.shell.seeking, "_NOTE_SECONDS", pick([1.0, 3600.0])),
         (streams.shell.register, "_CHANGES_MAX", pick([1, 200_000])),
         (streams.shell.transaction, "BATCH_BYTES_MAX", pick([1, 500, 1_000_000, 1_000_000])),
         (streams.core.expiry, "PAGE_KEYS", pick([1, 5, 1_000])),

@@ -5,9 +5,11 @@ at a moment that chance decides: which part of a transaction is sent when, and w
 coordinator has decided. A decision stands, whoever dies afterwards.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from infra.topics import BrokerAwayError, Described
 from streams.core.partition import partition_of
 from tests.sim.groups import Assignor, Group, by_range
 from tests.sim.kafka_consumer import Consumer
@@ -42,6 +44,7 @@ class Broker:
     def __init__(self, world: World) -> None:
         self.changes = 0
         self.topics: dict[str, list[Log]] = {}
+        self._made: Counter[str] = Counter()
         self._world = world
         self._available = True
         self._identities: dict[str, Identity] = {}
@@ -55,7 +58,8 @@ class Broker:
     # What the simulator does with it.
 
     def create_topic(self, name: str, partitions: int, *, log_append_time: bool = False) -> None:
-        """Creates a topic; its timestamps are the producer's unless ``log_append_time``."""
+        """Creates a topic, or makes it anew; its timestamps are the producer's unless ``log_append_time``."""
+        self._made[name] += 1
         self.topics[name] = [Log(name, p, log_append_time=log_append_time) for p in range(partitions)]
 
     def append(
@@ -136,6 +140,16 @@ class Broker:
         rng = self._world.rng
         count = records_max if rng.random() < 0.5 else rng.randint(1, records_max)
         return self.topics[topic][partition].read(position, count, committed=True)
+
+    def describe(self, settings: Settings, names: Iterable[str]) -> dict[str, Described]:
+        """In place of ``infra.topics.describe``."""
+        self._world.step("topics asked")
+        if not self._available:
+            raise BrokerAwayError("the broker does not answer")
+        full = {name: settings.topic(name) for name in names}
+        return {
+            name: Described(f"{topic}.{self._made[topic]}", len(self.topics[topic])) for name, topic in full.items()
+        }
 
     def group(self, name: str, session_seconds: float = 45.0, assignor: Assignor = by_range) -> Group:
         """The group of that name; session and assignor are those of its first mention."""

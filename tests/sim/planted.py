@@ -158,8 +158,8 @@ BUGS: Final[dict[str, Edit]] = {
         "    self._producer = TransactionalProducer(self._settings, self.name, self.room.partition, self._changelog)",
     ),
     "what came to wait is not counted": Edit(
-        "streams.shell.runner",
-        "Runner._compute",
+        "streams.shell.stepping",
+        "Stepping._compute",
         "self._waiting += step.waiting_more",
         "self._waiting = self._waiting",
     ),
@@ -177,14 +177,14 @@ BUGS: Final[dict[str, Edit]] = {
     ),
     # Where inputs are read from.
     "seek one too far": Edit(
-        "streams.shell.rooms",
-        "Rooms._seek",
+        "streams.shell.seeking",
+        "Seeking._seek",
         "offsets[tp] = max(stored or 0, first[tp])",
         "offsets[tp] = max(stored + 1 if stored else 0, first[tp])",
     ),
     "seek one too early": Edit(
-        "streams.shell.rooms",
-        "Rooms._seek",
+        "streams.shell.seeking",
+        "Seeking._seek",
         "offsets[tp] = max(stored or 0, first[tp])",
         "offsets[tp] = max(stored - 1 if stored else 0, first[tp])",
     ),

@@ -8,7 +8,7 @@ from sinks.tables import SINK_TOPICS
 from streams.core import expiry
 from streams.core.keys import PENDING
 from streams.core.step import Step
-from streams.shell.rooms import TOPICS
+from streams.shell.inputs import TOPICS
 from streams.shell.runner import Runner
 from tests.sim.worker import SimWorker
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from infra.topics import TOPICS as TOPIC_SPECS
 from sinks.tables import TABLES
-from streams.shell.rooms import TOPICS
+from streams.shell.inputs import TOPICS
 from tests.sim import checking, faults
 from tests.sim.clickhouse import FakeClickHouse
 from tests.sim.faults import Fault

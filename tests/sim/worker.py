@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.areas import load_areas
+from streams.shell.inputs import TOPICS
 from streams.shell.register import Register
-from streams.shell.rooms import TOPICS, Rooms
+from streams.shell.rooms import Rooms
 from streams.shell.runner import Runner
+from streams.shell.seeking import LOOK_SECONDS
 from streams.shell.worker import add_agents
 from tests.sim.faust_stub import App
 from tests.sim.groups import Group
@@ -32,6 +34,12 @@ class WorkerOptions:
     """Whether it drops this run, as Faust does in silence with what it takes for another generation's."""
     instance_id: str | None
     """Static membership."""
+
+
+async def _look(rooms: Rooms) -> None:
+    while True:
+        await rooms.look_at_inputs()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 class SimWorker:
@@ -71,9 +79,11 @@ class SimWorker:
         add_agents(app, settings, rooms)  # type: ignore[arg-type]
         register.start(rooms.register_changed)
         app.start(rooms.rebalanced)
+        looking = asyncio.get_running_loop().create_task(_look(rooms))
         while not self.stop.is_set():
             await asyncio.sleep(1.0)
             rooms.measure()
+        looking.cancel()
         await rooms.close()
         await app.stop()
         register.stop()
