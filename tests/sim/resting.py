@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sinks.tables import SINK_TOPICS
 from streams.core import expiry
-from streams.core.keys import EXPIRED, expired_of
+from streams.core.keys import EXPIRED, PENDING, expired_of
 from streams.core.step import Step
 from streams.shell.inputs import TOPICS
 from streams.shell.runner import Runner
@@ -58,6 +58,8 @@ def _lag_of_room(sim: "Simulation", one: SimWorker, runner: Runner, names: Seque
         lags.append(f"{runner.part} has not let go of all that is too old")
     if runner._store._pending:
         lags.append(f"{runner.part} has steps on their way")
+    elif runner._store.scan(PENDING, 1):
+        lags.append(f"{runner.part} has work left")
     if runner.name == "person":
         venues = sim.settings.topic("venues")
         lags += [
