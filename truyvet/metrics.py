@@ -80,7 +80,10 @@ RECORDS_OUT = _counter("records_out_total", "records", ("topic",), "Records put 
 REJECTS = _counter("rejects_total", "records", ("reason",), "Dead letters written, by reason code.")
 DUPLICATES = _counter("duplicates_total", "records", (), "Identical copies of a scan dropped silently.")
 UNREAD_RECORDS = _counter(
-    "unread_records_total", "offsets", ("topic",), "Offsets of an input that were deleted before they were read."
+    "unread_records_total",
+    "records",
+    ("topic",),
+    "Records of an input (offsets) that were deleted before they were read.",
 )
 INPUT_CHANGES = _counter(
     "input_changes_total",

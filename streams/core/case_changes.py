@@ -74,7 +74,7 @@ def tell_case(
     change: tuple[str, Infectious | None, Infectious | None],
     start: Place | None,
 ) -> Place | None:
-    """Sends what follows for the visits from a case (its id, as it was, as it is); where to go on, if not all is done."""
+    """Sends what follows for the visits from a case: its id, as it was, as it is. Where to go on, if there is more."""
     periods = [period for period in change[1:] if isinstance(period, Infectious)]
     if not periods:
         return None

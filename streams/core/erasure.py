@@ -32,7 +32,7 @@ from streams.core.visit_changes import VisitChanges
 
 ERASURES: Final = "erasures"
 _RECORDS_PER_SCAN: Final = 3
-"""Which a step has of a scan that goes, about: two in topics, one in state."""
+"""Of a step for each scan that goes, about: two in topics, one in state."""
 
 
 def take_erasures(

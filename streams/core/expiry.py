@@ -125,7 +125,7 @@ class _Sweep:
         )
 
     def take(self, portion: _Portion, pairs: Sequence[tuple[bytes, bytes]], after: bytes) -> bytes | None:
-        """Drops what is too old of a page past ``after``; the key to go on after, None if nothing more can be too old."""
+        """Drops what is too old of a page past ``after``; the key to go on after, None if nothing more can be."""
         drop, stop = portion.drop, portion.stop
         for key, value in pairs:
             if stop is not None and key >= stop:

@@ -115,7 +115,7 @@ def _meet(
     pages: Iterable[tuple[list[Other], bytes, int]],
     exposure: Callable[..., Exposure | None],
 ) -> bytes | None:
-    """Emits the difference between the join of the old versions and that of the new; after which key to go on, if any."""
+    """Emits the difference of the joins of the old versions and of the new; after which key to go on, if any."""
     spans = [(_hull(net), net) for net in nets]
     for others, after, read in pages:
         for (first_ms, stop_ms), net in spans:

@@ -68,7 +68,7 @@ class Work(Protocol):
     """A piece of work: a tagged struct that state can hold, of at most some hundred kilobytes."""
 
     def advance(self, turn: Turn) -> Self | None:
-        """Does at least a part of it, until the turn is full; what is left. Once a step: it does not see its own changes."""
+        """Does a part of it, until the turn is full; what is left. Once a step: it does not see its own changes."""
         ...
 
 
@@ -110,7 +110,7 @@ def first_left(state: StateReader) -> bytes | None:
 def take_portion(
     room: RoomPartition, number: int, first: bytes, state: StateReader, decode: Callable[[bytes], Work]
 ) -> tuple[Step, bytes] | None:
-    """The next portion, and from which key on the rest is left; None if nothing is. ``step.pending`` says whether it is.
+    """The next portion, and from which key on something is left, if ``step.pending`` says so; None if nothing was.
 
     ``first`` is that key as the portion before told it, ``keys.PENDING`` to begin with.
     """

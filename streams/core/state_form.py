@@ -15,12 +15,12 @@ _KEY_BYTES_MAX: Final = 1024
 _KEY_BYTES_MIN: Final[Mapping[bytes, int]] = MappingProxyType(
     {
         b"p": 17, b"c": 25, b"i": 17, b"d": 27, b"w": 18, b"m": 9, b"h": 11, b"a": 12, b"k": 11, b"s": 17, b"r": 26,
-        b"v": 28, b"x": 29, b"y": 2, b"!": 2,
+        b"j": 13, b"n": 19, b"v": 28, b"x": 29, b"y": 2, b"!": 2,
     }
 )  # fmt: skip
 """By first letter, as ``keys.py`` lists them."""
 _VALUE_BYTES: Final[Mapping[bytes, tuple[int, ...]]] = MappingProxyType(
-    {b"v": (43,), b"y": (4 * CLASSES,), b"a": (8, 16)}
+    {b"v": (43,), b"y": (4 * CLASSES,), b"a": (8, 16), b"n": (4,)}
 )
 """Of values that are of few lengths."""
 _TIME_BYTES: Final = 8

@@ -86,7 +86,7 @@ class StateReader(Protocol):
         ...
 
     def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        """The pairs with ``first`` <= key < ``stop``, in key order, changes on their way included; the first ``limit``."""
+        """The first ``limit`` pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
         ...
 
 

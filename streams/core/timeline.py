@@ -21,7 +21,7 @@ _REBUILT_CHUNKS_MAX: Final = 3
 
 
 class Erased(NamedTuple):
-    """What went with an erasure, or a part of it: scans, and the visits that were and those that are where they differ."""
+    """What went with an erasure, or a part of it: scans; the visits that were and those that are, where they differ."""
 
     gone: list[StoredScan]
     were: list[Visit]

@@ -80,6 +80,14 @@ def place_of(stored: int | None, known: Known | None, topic_id: str, first: int,
     return Place(max(stored, first), Known(topic_id, epoch), DELETED if stored < first else "")
 
 
+def only_a_marker(stored: int | None, place: Place) -> bool:
+    """Whether what went unread of a topic that is written in transactions was no record, but what ended the last one.
+
+    Records are deleted together with the marker that ends their transaction, and those are two offsets at least.
+    """
+    return place.change == DELETED and stored is not None and place.offset - stored == 1
+
+
 def tell(part: str, topic: str, stored: int | None, place: Place) -> None:
     """Says what happened to an input, for the log and the metrics."""
     INPUT_CHANGES.labels(topic, place.change).inc()

@@ -116,7 +116,7 @@ class Runner(Stepping):
             self._waiting = known["waiting"]
             self._newest_ms = known["newest"]
             self.expired_ms = known["expired"]
-        self.committed = dict(self.next)
+        self.committed = self._look_for_work(self.next)
         self.committed_step = self._step
         self._position = self._store.position
         if stand != migrate.current() and not self._migrate(stand, wanted):
@@ -217,6 +217,7 @@ class Runner(Stepping):
 
         To be called with ``lock`` held.
         """
+        await self.carry_on()
         positions = self._register.positions
         changed, sequence = self._register.changes_since(self._register_sequence)
         codes: Sequence[bytes | None] = (None,)
@@ -242,6 +243,7 @@ class Runner(Stepping):
                 return
             after = page[-1].key
             await self._accept_in_parts(page)
+            await self.carry_on()
         await self.idle()
 
     async def _accept_in_parts(self, page: Sequence[waiting.WaitingScan]) -> None:
@@ -250,6 +252,7 @@ class Runner(Stepping):
         parts = [page]
         while parts:
             part = parts.pop()
+            await self.carry_on()
             await self._slots.acquire()
             if self.idle_for_good:
                 self._slots.release()
@@ -312,6 +315,7 @@ class Runner(Stepping):
         following: bytes | None = after
         while following is not None:
             async with self.lock:
+                await self.carry_on()
                 await self.idle()
                 if self.idle_for_good or not at_end():
                     return
@@ -368,7 +372,7 @@ class Runner(Stepping):
         # If it gives up, the store is behind, and whoever opens it next restores the rest.
         keep_writing(lambda: self._store.written(position), self._directory, unless=lambda: self.closed)
         known = json.loads(work.meta)
-        self.committed, self.committed_step = known["next"], known["step"]
+        self.committed, self.committed_step = known["next"] if work.settles else self.committed, known["step"]
         if work.topic is not None:
             self.reached_ms[work.topic] = work.step.timestamp_ms
         metering.committed(self.name, work.topic, work.records, work.step, time.perf_counter() - began)

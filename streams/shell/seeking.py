@@ -18,6 +18,7 @@ from streams.shell.inputs import (
     Asking,
     Known,
     Place,
+    only_a_marker,
     place_of,
     stop_sentence,
     tell,
@@ -35,8 +36,8 @@ LOOK_SECONDS: Final = 2.0
 _SURE_SECONDS: Final = 1.0
 _IN_HAND_SECONDS_MAX: Final = 10.0
 _ASK_AGAIN_SECONDS: Final = 1.0
-_NOTE_SECONDS: Final = 3600.0
-"""So often an idle partition notes that it has read past markers, which is no step of records."""
+_NOTE_SECONDS: Final = 60.0
+"""So often at most an idle partition notes that it has read past markers, which is no step of records."""
 
 log = logs.get("rooms")
 
@@ -118,6 +119,8 @@ class Seeking(Progress):
             if known is not None and restored:
                 known = Known(topic_id, known.epoch)
             places[topic] = place_of(runner.next.get(topic), known, topic_id, first[tp], ends.get(tp))
+            if topic in OWN_TOPICS and only_a_marker(runner.next.get(topic), places[topic]):
+                places[topic] = places[topic]._replace(change="")
         changed = {topic: place for topic, place in places.items() if place.change}
         for topic, place in changed.items():
             tell(runner.part, topic, runner.next.get(topic), place)

@@ -9,7 +9,6 @@ import json
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -18,6 +17,7 @@ from streams.core.keys import META
 from streams.core.room import RoomPartition
 from streams.core.step import InRecord, Step
 from streams.shell import metering
+from streams.shell.carrying import Carrying, Work, call
 from streams.shell.inputs import OWN_EVENTS, Known
 from streams.shell.steps import Compute, CoreFailedError, Stopped, Take, purely, take_failed, take_passed
 from streams.shell.store import Store
@@ -30,18 +30,7 @@ STEPS_IN_FLIGHT_MAX: Final = 2
 log = logs.get("room")
 
 
-@dataclass(slots=True)
-class Work:
-    """A computed step on its way to the commit thread."""
-
-    step: Step
-    topic: str | None
-    records: int
-    done: Callable[[], None]
-    meta: bytes
-
-
-class Stepping:
+class Stepping(Carrying):
     """Where a room partition stands, and how it takes steps. Belongs to the event loop."""
 
     def __init__(self, settings: Settings, name: str, room: RoomPartition) -> None:
@@ -98,6 +87,7 @@ class Stepping:
         ``done`` is called in the event loop once the step is committed, or the partition lost. Where the core raises,
         the records are taken in parts.
         """
+        await self.carry_on()
         await self._slots.acquire()
         if self.idle_for_good:
             self._slots.release()
@@ -115,12 +105,14 @@ class Stepping:
             await self._take_in_parts(topic, next_offset, list(records), take)
             await self.idle()
             done()
+        await self.carry_on()
 
     async def _take_in_parts(self, topic: str, next_offset: int, records: list[InRecord], take: Take) -> None:
         """Takes records in halves, in offset order, each a step of its own, down to single ones."""
         waiting = _halves(records, next_offset)
         while waiting:
             part, following = waiting.pop()
+            await self.carry_on()
             await self._slots.acquire()
             if self.idle_for_good:
                 self._slots.release()
@@ -240,6 +232,7 @@ class Stepping:
         began = time.perf_counter()
         number = self._step + 1
         step = purely(lambda state: compute(number, state), self._store)
+        self._notice(step)
         self._step = number
         self._waiting += step.waiting_more
         if topic is not None:
@@ -254,7 +247,7 @@ class Stepping:
             self._slots.release()
             done()
 
-        work.done = lambda: _call(loop, finished)
+        work.done = lambda: call(loop, finished)
         self._queue.put(work)
 
     def _work(self, step: Step, stand: migrate.Stand, topic: str | None = None, records: int = 0) -> Work:
@@ -268,7 +261,7 @@ class Stepping:
         meta = json.dumps(known, separators=(",", ":"), sort_keys=True).encode()
         step.changes[META] = meta
         self._store.apply(step.changes)
-        return Work(step, topic, records, lambda: None, meta)
+        return Work(step, topic, records, lambda: None, meta, settles=self._left_from is None)
 
     async def idle(self) -> None:
         """Returns once nothing is on its way."""
@@ -291,9 +284,3 @@ def _halves(records: list[InRecord], next_offset: int) -> list[tuple[list[InReco
     middle = len(records) // 2
     halves = [(records[middle:], next_offset)]
     return [*halves, (records[:middle], records[middle - 1].offset + 1)] if middle else halves
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Calls in the loop, unless it is gone: then the process is ending, and nobody waits."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function)

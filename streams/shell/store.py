@@ -268,7 +268,7 @@ class Store:
         return pairs[1:] if pairs and pairs[0][0] <= after else pairs[:limit]
 
     def between(self, first: bytes, stop: bytes, limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        """The pairs with ``first`` <= key < ``stop``, in key order, changes on their way included; the first ``limit``."""
+        """The first ``limit`` pairs with ``first`` <= key < ``stop``, in key order, changes on their way included."""
         # What is on its way is looked at first: the committer takes it off only once it is on the disk, so what
         # it takes off from here on is found there. What is found in both is the same or newer in the first.
         on_way: dict[bytes, bytes | None] = {}

@@ -29,13 +29,15 @@ whatever is asked for next. Within its own transaction that is a repetition. In 
 So, whatever it was that had no answer: once the transaction is committed, and before anything else is asked for, the
 owner takes a new epoch, and its sequence numbers begin at 0. What is late bears the old epoch and is refused for good,
 by coordinators and by partitions. Asked for with the id and epoch that one has (KIP-360), so that who has been fenced
-meanwhile is told so, instead of fencing a newer owner. What a late 2 began in between is aborted by it, and was empty.
+meanwhile is told so, instead of fencing a newer owner; and at once, for the broker looks at the epoch only where no
+transaction is open, and aborts one that is, even a newer owner's, first. What a late 2 began in between is aborted by
+it, and was empty.
 
-A late 1 has no such remedy: one that makes somebody the owner bumps whatever epoch there is, as is its purpose. (The
-broker also looks at the epoch of one that was asked for with it only where no transaction is open; where one is, it
-aborts that first.) It aborts a transaction as a whole, never commits, and its answer reaches nobody: so whoever is the
-owner is fenced, opens the partition again, and takes the step from the changelog or does it anew. That costs seconds
-and no record. A new epoch after an unanswered 1 would change nothing of this, so none is taken for that alone.
+A late 1 has no such remedy: one that makes somebody the owner bumps whatever epoch there is, as is its purpose; and
+one that was asked for with an epoch finds the next transaction open. It aborts a transaction as a whole, never commits
+one, and its answer reaches nobody: so whoever is the owner is fenced, opens the partition again, and takes the step
+from the changelog or does it anew. That costs seconds and no record. A new epoch after an unanswered 1 would change
+nothing of this, so none is taken for that alone.
 """
 
 import logging

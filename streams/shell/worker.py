@@ -26,13 +26,14 @@ from infra.topics import BrokerAwayError, check_topics, topic_ids
 from schemas.areas import load_areas
 from streams.core.person import VENUES
 from streams.core.room import PERSON_ROOM
+from streams.shell.assigning import Assignor
 from streams.shell.changelogs import CHANGELOGS, keep_only_stores_of
 from streams.shell.inputs import TOPICS
 from streams.shell.register import Register
 from streams.shell.register_copy import RegisterCopy
 from streams.shell.rooms import Rooms, die
 from streams.shell.seeking import LOOK_SECONDS
-from streams.shell.transport import Assignor, OutsideFirst, Run
+from streams.shell.transport import OutsideFirst, Run
 from truyvet import logs
 from truyvet.config import ConfigError, Settings, load_settings
 from truyvet.disk import DiskWatch

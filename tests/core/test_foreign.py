@@ -1,6 +1,7 @@
 """Records on the room's own topics that are none of the pipeline's: each is one row, and changes nothing else."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.outbound import Reject
-from streams.core import foreign, proximity, venue
+from streams.core import foreign, keys, proximity, state_form, venue
 from streams.core.crossing import HEADER_WAS, Interval, encode_case_visit, was_header
 from streams.core.state_form import may_be_state
 from streams.core.step import Record, Step
@@ -233,3 +234,10 @@ def test_whatever_the_rooms_keep_may_be_state() -> None:
 def test_what_no_room_keeps_is_no_state(key: Value, value: Value) -> None:
     """Without a key, of no table, of an impossible length, or what would end whoever opens the state."""
     assert not may_be_state(key, value)
+
+
+def test_every_kind_of_key_has_a_form() -> None:
+    """A kind that the forms do not know would be taken for foreign, and be missing after the next restore."""
+    told = re.findall(r"^``(.)`` ", keys.__doc__ or "", re.MULTILINE)
+    assert len(told) > 15
+    assert {tag.encode() for tag in told} == set(state_form._KEY_BYTES_MIN)

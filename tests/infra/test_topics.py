@@ -95,7 +95,7 @@ def test_existing_topics_are_left_and_missing_ones_are_made(settings: SettingsFa
 def _mismatches() -> list[tuple[dict[str, str], int, str]]:
     good = {"cleanup.policy": "delete", "message.timestamp.type": "CreateTime"}
     return [
-        (good, 5, r"TRUYVET_PARTITIONS: topic t\d+\.scans has 5 partitions, not 2"),
+        (good, 1, r"TRUYVET_PARTITIONS: topic t\d+\.scans has 1 partitions, not 2"),
         (good | {"cleanup.policy": "compact"}, 2, r"topic t\d+\.scans: cleanup\.policy is compact, must be delete"),
         (
             good | {"message.timestamp.type": "LogAppendTime"},

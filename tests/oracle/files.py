@@ -1,5 +1,6 @@
 """The input files of ``truyvet replay`` (SPEC §10), as lines of bytes."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,7 +28,9 @@ class Files:
             path = directory / _file_name(field.name)
             lines: tuple[bytes, ...] = getattr(self, field.name)
             if lines:
-                path.write_bytes(b"".join(line + b"\n" for line in lines))
+                # A line that begins with a mark is a bad one wherever it stands: first, the mark would be the file's.
+                blank = b"\n" if lines[0].startswith(BOM_UTF8) else b""
+                path.write_bytes(blank + b"".join(line + b"\n" for line in lines))
             else:
                 path.unlink(missing_ok=True)
 
@@ -37,7 +40,7 @@ def _file_name(field: str) -> str:
 
 
 def _lines(path: Path) -> tuple[bytes, ...]:
-    return tuple(kept(path.read_bytes().split(b"\n"))) if path.exists() else ()
+    return tuple(kept(path.read_bytes().removeprefix(BOM_UTF8).split(b"\n"))) if path.exists() else ()
 
 
 def kept(lines: Iterable[bytes]) -> Iterable[bytes]:

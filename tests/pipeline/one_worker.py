@@ -63,6 +63,10 @@ class OneWorker(Stack):
         self.module: Sequence[str] = module
         ensure_topics(self.settings)
         self.drain = Drain(self)
+        self.connect()
+
+    def connect(self) -> None:
+        """Connects a new producer, which knows the topics as they are now."""
         self._producer = Producer({"bootstrap.servers": self.settings.brokers, "linger.ms": 5})
 
     def __enter__(self) -> Self:

@@ -46,6 +46,8 @@ VENUES = (
     "streams.shell.register:decode_venues",
     "streams.core.directory:Directory.put",
 )
+OWN_PLACE = "streams.core.proximity:visit_records.kept"
+"""At which the join fails."""
 PLACES = (*SCANS, *REJECTS, *CASES, *ERASURES, *VENUES)
 
 
@@ -84,31 +86,41 @@ def _send(worker: OneWorker) -> set[str]:
     return good
 
 
-def test_a_bug_costs_the_record_at_which_it_shows(settings: SettingsFactory, tmp_path: Path) -> None:
-    """At each of some twenty places a record becomes a row ``failed``, all others go through, and it lives."""
-    with OneWorker(settings(), tmp_path, "tests.pipeline.failing_worker", *PLACES) as worker:
-        worker.send("venues", "V1", venue("V1"))
-        worker.flush()
-        worker.until(lambda: worker.settled("venues"))
-        good = _send(worker)
-        worker.until(lambda: worker.settled("venues", "scans", "cases", "erasures"))
-        assert {row["scan_id"] for row in worker.rows("enriched")} == good
-        assert {row["case_id"] for row in worker.rows("case-states")} == {f"g{number}" for number in range(len(PLACES))}
-        rows = [row for row in worker.rows("rejects") if row["reason"] == "failed"]
-        places = {(row["topic"], row["partition"], row["offset"]) for row in rows}
-        # Of venues one place is the stage's, two are the table's.
-        wanted = {"scans": len(SCANS) + len(REJECTS), "cases": len(CASES), "erasures": len(ERASURES), "venues": 1}
-        assert Counter(row["topic"] for row in rows) == {worker.settings.topic(name): n for name, n in wanted.items()}
-        assert len(places) == len(rows), "a record has one row"
-        assert all(row["detail"].startswith("KeyError at streams.core.") for row in rows)
-        bare = [row for row in rows if row["payload"] is None]
-        assert len(bare) == len(REJECTS), "only where rejects cannot be written"
-        assert worker.health()[0] == 200
-        assert worker.metric("failed_records_total") == len(rows) + 2
-        assert worker.log.count("the table of venues fails at a record") == 2
-        assert "bad0" not in worker.log, "no value is told"
-        assert worker.metric("register_venues") == 1 + len(PLACES) + 1
-        _good_after(worker)
+def test_a_bug_costs_the_record_at_which_it_shows(
+    settings: SettingsFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of some twenty places a record becomes a row ``failed``, all others go through, and it lives.
+
+    One of the pipeline's own stops its partition alone, until an operator passes it over by name.
+    """
+    with OneWorker(settings(), tmp_path, "tests.pipeline.failing_worker", *PLACES, OWN_PLACE) as worker:
+        _fails_from_outside(worker)
+        _fails_at_its_own(worker, monkeypatch)
+
+
+def _fails_from_outside(worker: OneWorker) -> None:
+    worker.send("venues", "V1", venue("V1"))
+    worker.flush()
+    worker.until(lambda: worker.settled("venues"))
+    good = _send(worker)
+    worker.until(lambda: worker.settled("venues", "scans", "cases", "erasures"))
+    assert {row["scan_id"] for row in worker.rows("enriched")} == good
+    assert {row["case_id"] for row in worker.rows("case-states")} == {f"g{number}" for number in range(len(PLACES))}
+    rows = [row for row in worker.rows("rejects") if row["reason"] == "failed"]
+    places = {(row["topic"], row["partition"], row["offset"]) for row in rows}
+    # Of venues one place is the stage's, two are the table's.
+    wanted = {"scans": len(SCANS) + len(REJECTS), "cases": len(CASES), "erasures": len(ERASURES), "venues": 1}
+    assert Counter(row["topic"] for row in rows) == {worker.settings.topic(name): n for name, n in wanted.items()}
+    assert len(places) == len(rows), "a record has one row"
+    assert all(row["detail"].startswith("KeyError at streams.core.") for row in rows)
+    bare = [row for row in rows if row["payload"] is None]
+    assert len(bare) == len(REJECTS) + 1, "only where rejects cannot be written: now_of is asked for them, too"
+    assert worker.health()[0] == 200
+    assert worker.metric("failed_records_total") == len(rows) + 2
+    assert worker.log.count("the table of venues fails at a record") == 2
+    assert "bad0" not in worker.log, "no value is told"
+    assert worker.metric("register_venues") == len(PLACES) + 1, "V1 is one of them"
+    _good_after(worker)
 
 
 def _good_after(worker: OneWorker) -> None:
@@ -125,39 +137,35 @@ def _pass(worker: OneWorker, monkeypatch: pytest.MonkeyPatch, *place: str) -> in
     return rejects.run(parser.parse_args(["--pass", *place]))
 
 
-def test_the_pipelines_own_record_stops_its_partition_alone(
-    settings: SettingsFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``/healthz`` names topic, partition and offset; the other goes on; an operator passes it over by name."""
-    place = "streams.core.proximity:visit_records.kept"
-    with OneWorker(settings(), tmp_path, "tests.pipeline.failing_worker", place) as worker:
-        bad, name = _bad(0), worker.settings.topic("visits")
-        venues = {partition_of(f"V{number}".encode(), 2): f"V{number}" for number in range(9)}
-        for venue_id in venues.values():
-            worker.send("venues", venue_id, venue(venue_id))
-        worker.flush()
-        worker.until(lambda: worker.settled("venues"))
-        for number in range(10):
-            worker.send("scans", person(number), scan(f"s{number}", person(number), venues[number % 2]))
-        worker.send("scans", bad, scan("bad", bad, venues[0]))
-        for number in range(10, 20):
-            worker.send("scans", person(number), scan(f"s{number}", person(number), venues[number % 2]))
-        worker.flush()
-        worker.until(lambda: worker.settled("scans") and worker.health()[0] == 503)
-        found = re.search(rf"{re.escape(name)}-0, offset (\d+)", worker.health()[1])
-        assert found, worker.health()
-        [offset] = found.groups()
-        ends = worker.drain.ends(("visits",))[name]
-        worker.until(lambda: worker.drain.rooms()["venue-1"]["next"][name] == ends[1])
-        assert worker.drain.rooms()["venue-0"]["next"][name] <= int(offset)
-        assert _pass(worker, monkeypatch, "scans", "0", offset) == 2, "it is none of the pipeline's own"
-        assert _pass(worker, monkeypatch, "visits", "2", offset) == 2, "there is no such partition"
-        assert _pass(worker, monkeypatch, "visits", "0", str(int(offset) + 1)) == 0
-        time.sleep(3)
-        assert worker.health()[0] == 503, "another record than the one at which it stands"
-        assert _pass(worker, monkeypatch, name, "0", offset) == 0
-        worker.until(lambda: worker.settled("visits") and worker.health()[0] == 200)
-        [row] = [row for row in worker.rows("rejects") if row["reason"] == "failed"]
-        assert (row["topic"], row["partition"], row["offset"]) == (name, 0, int(offset))
-        assert row["detail"].startswith("KeyError at streams.core.proximity:take_visits:")
-        assert row["payload"] is None
+def _fails_at_its_own(worker: OneWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``/healthz`` names topic, partition and offset; the other partition goes on."""
+    bad, name = _bad(len(PLACES)), worker.settings.topic("visits")
+    venues = {partition_of(f"W{number}".encode(), 2): f"W{number}" for number in range(9)}
+    for venue_id in venues.values():
+        worker.send("venues", venue_id, venue(venue_id))
+    worker.flush()
+    worker.until(lambda: worker.settled("venues"))
+    for number in range(10):
+        worker.send("scans", person(number), scan(f"s{number}", person(number), venues[number % 2]))
+    worker.send("scans", bad, scan("bad", bad, venues[0]))
+    for number in range(10, 20):
+        worker.send("scans", person(number), scan(f"s{number}", person(number), venues[number % 2]))
+    worker.flush()
+    worker.until(lambda: worker.settled("scans") and worker.health()[0] == 503)
+    found = re.search(rf"{re.escape(name)}-0, offset (\d+)", worker.health()[1])
+    assert found, worker.health()
+    [offset] = found.groups()
+    ends = worker.drain.ends(("visits",))[name]
+    worker.until(lambda: worker.drain.rooms()["venue-1"]["next"][name] == ends[1])
+    assert worker.drain.rooms()["venue-0"]["next"][name] <= int(offset)
+    assert _pass(worker, monkeypatch, "scans", "0", offset) == 2, "it is none of the pipeline's own"
+    assert _pass(worker, monkeypatch, "visits", "2", offset) == 2, "there is no such partition"
+    assert _pass(worker, monkeypatch, "visits", "0", str(int(offset) + 1)) == 0
+    time.sleep(3)
+    assert worker.health()[0] == 503, "another record than the one at which it stands"
+    assert _pass(worker, monkeypatch, name, "0", offset) == 0
+    worker.until(lambda: worker.settled("visits") and worker.health()[0] == 200)
+    [row] = [row for row in worker.rows("rejects") if row["reason"] == "failed" and row["topic"] == name]
+    assert (row["partition"], row["offset"]) == (0, int(offset))
+    assert row["detail"].startswith("KeyError at streams.core.proximity:take_visits:")
+    assert row["payload"] is None

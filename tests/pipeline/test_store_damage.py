@@ -13,9 +13,17 @@ from pathlib import Path
 import pytest
 from rocksdict import CompactOptions
 
+from producers.feed import Feed
+from producers.lines import CASES, SCANS, VENUES, read_lines
+from sinks.client import open_reader
+from sinks.export import export_tables
 from streams.shell.changelogs import keep_only_stores_of
 from streams.shell.damage import NOTE, DamagedStoreError, is_damage
 from streams.shell.store import Store
+from tests.conftest import SettingsFactory, wait_until
+from tests.golden.compare import DATA, compare
+from truyvet.drain import Drain
+from truyvet.stack import Stack
 
 RNG = random.Random(1)  # noqa: S311 - nothing secret
 KEYS = [b"k%05d" % number for number in range(6_000)]
@@ -205,3 +213,38 @@ def test_a_damaged_note_of_the_changelogs_costs_the_stores(damage: bytes | None,
     assert keep_only_stores_of(tmp_path, ids)
     assert json.loads(note.read_bytes()) == ids
     assert [path.name for path in tmp_path.iterdir()] == ["changelogs.json"]
+
+
+def test_a_worker_goes_on_with_damaged_stores(settings: SettingsFactory, tmp_path: Path) -> None:
+    """Stores that do not open and one that cannot be read: no crash loop, and every row as if nothing had happened."""
+    case = DATA / "10-exposures"
+    with Stack(settings(partitions=2), workers=1, own_broker=False) as stack:
+        feed, drain = Feed(stack.settings), Drain(stack)
+        for kind in VENUES, SCANS:
+            feed.send(kind.topic, read_lines(case / "in" / kind.file_name, kind))
+            drain.wait(drain.processed)
+        stack.stop_worker(0)
+        stores = {path.name: path for path in stack.settings.state_dir.glob("**/*-[01]") if (path / "CURRENT").exists()}
+        assert stores.keys() == {"person-0", "person-1", "venue-0", "venue-1"}
+        (stores["venue-0"] / "CURRENT").write_bytes(b"")
+        spoil(_manifest(stores["venue-1"]))
+        for name in "person-0", "person-1":
+            for table in tables(stores[name]):
+                spoil(table, tail=table.stat().st_size - 40)
+        stack.start_worker(0)
+        feed.send(CASES.topic, read_lines(case / "in" / CASES.file_name, CASES))
+        for _ in range(2):  # one store after the other may show that it cannot be read
+            restored = [path.with_name(f"{path.name}.damaged") for path in stores.values()]
+            if not all(path.exists() for path in restored) and wait_until(
+                lambda: any((path / NOTE).exists() for path in stores.values()), 5.0
+            ):
+                stack.kill_worker(0)
+                stack.start_worker(0)
+        drain.wait(drain.settled)
+        drain.close()
+        assert {path.name for path in stores["venue-0"].parent.glob("*.damaged")} == {
+            f"{name}.damaged" for name in stores
+        }
+        with open_reader(stack.settings) as reader:
+            export_tables(reader, tmp_path / "out")
+    assert not compare(case, tmp_path / "out", ("scans", "visits", "cases", "exposures", "rejects"))

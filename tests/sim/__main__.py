@@ -13,6 +13,7 @@ from itertools import count, islice
 
 from tests.sim import planted
 from tests.sim.faults import SINK_STEPS, WORKER_STEPS, WORKS
+from tests.sim.late import KINDS
 from tests.sim.shrinking import smaller
 from tests.sim.simulation import ANYWHERE, Outcome, Plan, draw, simulate
 
@@ -125,6 +126,10 @@ def report(tally: Tally, seconds: float) -> None:
             by_work[what] += number
     for what in WORKS:
         print(f"  {by_work[what]:7d}  {what}{'   NEVER CRASHED HERE' if not by_work[what] else ''}")
+    print("\nrequests carried out after their sender gave up, and how many of them within a later transaction")
+    for kind in KINDS:
+        late, within = tally.done[f"late {kind}"], tally.done[f"late {kind} within a later transaction"]
+        print(f"  {late:7d}  {within:7d}  {kind}{'' if within else '   NEVER CAME LATE'}")
     print("\nexercised")
     for name, number in sorted(tally.done.items()):
         print(f"  {number:9d}  {name}")

@@ -44,7 +44,18 @@ COMMIT_STEPS = (
     "commit heard",
     "store write",
 )
-WORKS = ("scans", "venues", "cases", "erasures", "venue-marks", "visits", "case-visits", "waiting scans", "expiry")
+WORKS = (
+    "scans",
+    "venues",
+    "cases",
+    "erasures",
+    "venue-marks",
+    "visits",
+    "case-visits",
+    "waiting scans",
+    "expiry",
+    "portions",
+)
 """What a step of a room can be about."""
 STORE_FATES = ("warm", "warm", "warm", "lost", "old")
 

@@ -16,6 +16,7 @@ import sinks.inserting
 import sinks.status
 import streams.core.expiry
 import streams.core.held_scans
+import streams.core.pending
 import streams.shell.inputs
 import streams.shell.register
 import streams.shell.restore
@@ -25,6 +26,7 @@ import streams.shell.seeking
 import streams.shell.stepping
 import streams.shell.store
 import streams.shell.transaction
+from streams.core.keys import PENDING
 from streams.shell.runner import Runner
 from tests.sim.kafka import Broker
 from tests.sim.outside import Crashed
@@ -75,6 +77,8 @@ def _telling(world: World, commit: Callable[[Any, Any], None]) -> Callable[[Any,
         thread = world.thread()
         assert thread is not None
         other = "waiting scans" if "resolved" in work.step.counts else "expiry"
+        if work.topic is None and any(key.startswith(PENDING) for key in work.step.changes):
+            other = "portions"
         thread.what = work.topic or other
         commit(runner, work)
         thread.what = ""
@@ -94,6 +98,7 @@ def smaller(rng: random.Random, chunk_bytes: int) -> Names:
         (streams.core.expiry, "PAGE_KEYS", pick([1, 5, 1_000])),
         (streams.core.expiry, "PORTION_KEYS", pick([2, 20, 20_000])),
         (streams.core.held_scans, "CHUNK_BYTES_MAX", chunk_bytes),
+        (streams.core.pending, "PORTION_RECORDS", pick([1, 3, 10, 5_000])),
         (sinks.consuming, "_CONSUME_AT_ONCE", pick([1, 3, 500])),
         (sinks.columns, "_CUT_MIN", pick([1, 64])),
     ]

@@ -22,6 +22,19 @@ class Edit(NamedTuple):
 
 
 BUGS: Final[dict[str, Edit]] = {
+    # What is left for portions.
+    "work that is left is not taken up after a restart": Edit(
+        "streams.shell.carrying",
+        "Carrying._look_for_work",
+        "pending.first_left(self._store)",
+        "None",
+    ),
+    "records are taken before the work that is left is done": Edit(
+        "streams.shell.carrying",
+        "Carrying._notice",
+        "if step.pending:",
+        "if step.pending and step.number % 3 == 0:",
+    ),
     # What the changelog, transactions and fences are for.
     "input offsets outside the transaction": Edit(
         "streams.shell.runner",

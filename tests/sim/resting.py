@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sinks.tables import SINK_TOPICS
 from streams.core import expiry
+from streams.core.keys import EXPIRED, PENDING, expired_of
 from streams.core.step import Step
 from streams.shell.inputs import TOPICS
 from streams.shell.runner import Runner
@@ -57,6 +58,8 @@ def _lag_of_room(sim: "Simulation", one: SimWorker, runner: Runner, names: Seque
         lags.append(f"{runner.part} has not let go of all that is too old")
     if runner._store._pending:
         lags.append(f"{runner.part} has steps on their way")
+    elif runner._store.scan(PENDING, 1):
+        lags.append(f"{runner.part} has work left")
     if runner.name == "person":
         venues = sim.settings.topic("venues")
         lags += [
@@ -98,20 +101,25 @@ def check_claim(sim: "Simulation", path: str, held: Mapping[bytes, bytes]) -> li
 
 
 def check_expired(sim: "Simulation") -> list[str]:
-    """Of what a partition says it has let go of nothing is held: looked at key by key, as no sweep does."""
+    """Of what was there when a partition last began to let go of things, nothing that had to go is held.
+
+    Looked at key by key, as no sweep does. What comes later from a partition that was behind may stay for a day more.
+    """
     held = []
     for one in sim.current.values():
         for runner in one.runners() if isinstance(one, SimWorker) else ():
             family = one.process.name.partition(".")[0]
             contents = sim.disks.contents(f"/sim/{family}/{runner.part}")
-            if runner.expired_ms:
-                keys = sorted(_too_old(runner, contents))
-                held += [f"{runner.part} holds what has expired: {keys[:3]} of {len(keys)}"] if keys else []
+            changelog = sim.broker.committed(sim.settings.topic(f"state-{runner.name}"), runner.room.partition)
+            offsets = {record.key: record.offset for record in changelog}
+            began = offsets.get(EXPIRED, -1)
+            keys = sorted(key for key in _too_old(runner, contents) if offsets.get(key, began) < began)
+            held += [f"{runner.part} holds what has expired: {keys[:3]} of {len(keys)}"] if keys else []
     return held
 
 
 def _too_old(runner: Runner, contents: Mapping[bytes, bytes]) -> Iterator[bytes]:
-    cut = expiry.Cutoffs(runner.expired_ms, expiry.cutoffs(runner._newest_ms, runner.room).cases_ms)
+    cut = expiry.Cutoffs(expired_of(contents.get(EXPIRED)), expiry.cutoffs(runner._believed_ms, runner.room).cases_ms)
     for key, value in contents.items():
         sweep = expiry._Sweep(runner.room, Step(0, 0), cut, runner._store)
         for portion in sweep.person_room() if runner.name == "person" else sweep.venue_room():

@@ -9,6 +9,7 @@ import pytest
 
 from tests.sim import planted
 from tests.sim.faults import Fault
+from tests.sim.late import KINDS
 from tests.sim.shrinking import smaller
 from tests.sim.simulation import Plan, draw, simulate
 from tests.sim.workload import EARLY
@@ -19,6 +20,7 @@ QUICK_BUGS = (
     "a sink that reads uncommitted",
     "input offsets outside the transaction",
     "no fencing",
+    "no new epoch",
     "offsets committed before the insert",
     "seek one too far",
     "store written before the commit",
@@ -47,6 +49,7 @@ def test_fixed_seeds_differ_in_nothing() -> None:
         "visits retracted",
         "waiting resolved",
         "store lost",
+        *(f"late {kind} within a later transaction" for kind in KINDS),
     ):
         assert counts[name] >= 10, name
 

@@ -227,6 +227,7 @@ def _renewed(writer: Writer, owner: Owner) -> tuple[int, Owner]:
 
     def ask() -> int:
         nonlocal given
+        code: int
         code, given = writer.requests.init_producer_id(owner)
         return code
 
