@@ -49,8 +49,6 @@ def main() -> int:
     if args.case is not None:
         return _again(seed, args.reader, args.case)
     if args.broker:
-        from tests.fuzz import broker
-
         return broker.main(seed)
     kind = building.SANITIZED if args.sanitized else building.COVERED if args.coverage else None
     bounded = bool(args.records or args.batches)

@@ -70,7 +70,7 @@ async def sample(settings: Settings, seed: str, batches: int) -> tuple[int, Coun
     return refused, Counter(came), differing
 
 
-async def _leader(client: Any, topic: str) -> int:
+async def _leader(client: Any, topic: str) -> int:  # noqa: ANN401 - aiokafka has no types
     await client.set_topics([topic])
     deadline = time.monotonic() + _SECONDS_MAX
     while (leader := client.cluster.leader_for_partition(TopicPartition(topic, 0))) in {None, -1}:
@@ -80,7 +80,7 @@ async def _leader(client: Any, topic: str) -> int:
     return int(leader)
 
 
-async def _read(client: Any, leader: int, topic: str) -> list[str]:
+async def _read(client: Any, leader: int, topic: str) -> list[str]:  # noqa: ANN401 - same
     """The verdict on each batch that the topic holds."""
     found: list[str] = []
     position, end = 0, 1

@@ -13,10 +13,9 @@ from tests.fuzz import building
 REASONS: Final = building.ROOT / "tests" / "fuzz" / "unreached.txt"
 _SOURCES: Final = (".pyx", ".pxd")
 _NO_STATEMENT: Final = re.compile(
-    r"""\s*($|\#|["']{3}|\)|cdef\ (enum|struct|extern|readonly|class|inline)\b|(cdef|cpdef)\ [^=]*$|def\ |@|from\ |cimport\ 
-    |import\ |const\ |(int|double|char|int32_t|int64_t|uint8_t|Py_ssize_t|unsigned)\b|[A-Z_]+(\ =\ .*)?$|else:|self,\ 
-    |and\ |or\ )""",
-    re.VERBOSE,
+    r"\s*($|#|[\"']{3}|\)|cdef (enum|struct|extern|readonly|class|inline)\b|(cdef|cpdef) [^=]*$|def |@|from |cimport "
+    r"|import |const |(int|double|char|int32_t|int64_t|uint8_t|Py_ssize_t|unsigned)\b|[A-Z_]+( = .*)?$|else:|self, "
+    r"|and |or )"
 )
 """Lines at which C has nothing to do, whatever its compiler counts: declarations, texts, the ends of statements."""
 

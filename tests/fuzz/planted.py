@@ -54,7 +54,8 @@ def other_form() -> Iterator[None]:
             return found
         changes, crossed = found
         gone = next((key for key, value in changes.items() if value is None), None)
-        changes.pop(gone, None)
+        if gone is not None:
+            del changes[gone]
         return changes, crossed
 
     with patch.object(visit_records, "kept", forgetful):

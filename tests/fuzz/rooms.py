@@ -20,7 +20,7 @@ from streams.core.times import DAY_MS
 from streams.core.venue import VENUE_MARKS
 from tests.core.pipeline import CLOCK, RULESETS, MemoryState
 from tests.core.plain import NothingInOrder
-from tests.fuzz import events
+from tests.fuzz import events, writing
 from tests.fuzz.calls import Answer, Call
 from tests.fuzz.chance import Chance
 from tests.fuzz.events import AREAS, HERE, HOSTILE, NOW_MS, ONE, PARTITIONS, SEVERAL, VALID, Draft
@@ -297,6 +297,7 @@ def episode(chance: Chance) -> Iterator[Call]:
         yield call
         step = _step(call)
         if step is not None:
+            yield writing.written(step)
             rooms.commit(step, rooms.persons)
         if topic == person.VENUES:
             yield from _register(rooms)
@@ -370,7 +371,7 @@ def _states(rooms: Rooms) -> Iterator[Call]:
         def read(records: list[Record] = records, state: MemoryState = state) -> Answer:
             try:
                 person.take_scans(ROOM, 1, records, state, rooms.directory)
-            except Exception:
+            except Exception:  # noqa: BLE001 - Python's own, whatever it is; and the step is none
                 return Answer(Counter({f"state {FOREIGN}": 1}))
             return Answer(Counter({"state taken": 1}))
 

@@ -99,7 +99,7 @@ class Runner:
     def run(
         self, first: int, by: int, until: float, records_max: int, batches_max: int = 0, *, cases_max: int = 1 << 62
     ) -> int:
-        """Takes every ``by``-th case from ``first`` on, up to a time of the monotonic clock or so much; the next case."""
+        """Takes every ``by``-th case from ``first`` on, up to a time of the monotonic clock; returns the next case."""
         case = first
         stop = first + by * cases_max
         while (
@@ -118,7 +118,7 @@ class Runner:
             self._note(f"{reader.name}\t{case}\t{index}")
             try:
                 self._take(reader, call)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, no reader may raise it
                 what = str(error) if isinstance(error, FaultError) else _said(error)
                 self._fault(reader, case, what, call)
                 if call.answer is None:
@@ -134,7 +134,8 @@ class Runner:
         tally = self.tally
         tally.verdicts.setdefault(reader.name, Counter()).update(answer.verdicts)
         tally.hows.update(call.hows)
-        tally.records += call.records
+        # What a step wrote, or is read a second time, was not made anew.
+        tally.records += 0 if call.batch else sum(call.hows.values())
         tally.batches += call.batch
         tally.calls += 1
         if sum(answer.verdicts.values()) != call.records:

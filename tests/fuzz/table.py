@@ -5,7 +5,7 @@ from typing import Final
 from sinks.tables import SINK_TOPICS
 from streams.core import reasons
 from streams.core.returned import RETURNED_TOPICS, RETURNS
-from tests.fuzz import batches, decoding, filing, rooms, sinking
+from tests.fuzz import batches, decoding, filing, rooms, sinking, writing
 from tests.fuzz.calls import Reader
 
 _OF_ALL: Final = (
@@ -30,6 +30,7 @@ _VERDICTS: Final = frozenset(
     | {f"returned {topic} {verdict}" for topic, verdicts in _RETURNED.items() for verdict in (*_OF_ALL, *verdicts)}
     | {f"returns of {topic}" for topic in (*RETURNED_TOPICS, RETURNS)}
     | {f"returned {RETURNS} {reasons.FOREIGN_RECORD}"}
+    | {writing.WRITTEN}
     | {"waiting resolved", "waiting waits on", "state taken", "state foreign_record"}
     | {"visits accepted", "case-visits accepted", "venue-marks accepted", "venue-marks duplicate"}
     | {f"{topic} {rooms.FOREIGN}" for topic in rooms.CROSSING}

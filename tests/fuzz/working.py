@@ -180,6 +180,6 @@ def _input(seed: str, reader: str, case: int, index: int) -> str:
             if number == index:
                 return short(call.shown())
             call.answer = call.read()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it has failed before
         return f"(cannot be shown: {type(error).__name__})"
     return ""
