@@ -203,6 +203,18 @@ def topic_ids(settings: Settings, names: Iterable[str]) -> dict[str, str]:
     return {full[topic]: str(answer_of(future).topic_id) for topic, future in described.items()}
 
 
+def delete_retention_ms(settings: Settings, name: str) -> int:
+    """How long null records of a compacted topic (without prefix) can be read for certain, in milliseconds.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached, or does not know the topic.
+    """
+    admin = admin_client(settings)  # held until it has answered
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic(name))
+    (future,) = admin.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS).values()
+    return int(answer_of(future)["delete.retention.ms"].value)
+
+
 def delete_topics(settings: Settings) -> None:
     """Deletes every topic of this prefix that the registry knows, for tests and replays that clean up.
 

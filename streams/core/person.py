@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from streams.core import cases, cells, intake, reasons, wire
-from streams.core.decode import decode_scans, decode_venues
+from streams.core.decode import decode_scans
 from streams.core.directory import CATEGORY_BYTES, KEPT_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.in_order import InOrder, places_of
 from streams.core.inbound import AreaList, BadEvent, ScanIn
@@ -25,6 +25,7 @@ from streams.core.step import (
 )
 from streams.core.tally import Tally
 from streams.core.timeline import Timeline
+from streams.core.versions import Elsewhere, Nothing, judge_versions
 from streams.core.visit_changes import VisitChanges
 from streams.core.waiting import WaitingScan
 
@@ -232,22 +233,22 @@ def take_waiting(
 def take_venues(
     room: RoomPartition, number: int, records: Sequence[InRecord], state: StateReader, areas: AreaList
 ) -> Step:
-    """One step over a batch of the ``venues`` topic: only what is bad leaves a trace here.
+    """One step over a batch of the ``venues`` topic: rejects what is bad, and sends on what lies elsewhere.
 
-    The register itself is read by the directory of every worker (``shell/register.py``).
+    What counts leaves no trace here; the register itself is read by the directory of every worker
+    (``shell/register.py``). What is sent on lies right then, so it is sent once.
     """
     step = Step(number, newest_ms(records))
     desk = intake.Desk(step, room, VENUES, state)
-    for record, event in zip(records, decode_venues([record.value for record in records], areas), strict=True):
-        if record.value is None:
-            step.count("ignored")
-        elif isinstance(event, BadEvent):
+    verdicts = judge_versions(records, room.partition, room.partitions, areas)
+    for record, verdict in zip(records, verdicts, strict=True):
+        if isinstance(verdict, BadEvent):
             step.count("rejected")
-            desk.reject(record, reason=event.reason, detail=event.detail)
-        elif record.key != event.venue_id.encode():
-            step.count("rejected")
-            detail = "the record's key is not its venue_id"
-            desk.reject(record, reason=reasons.KEY_MISMATCH, detail=detail)
+            desk.reject(record, reason=verdict.reason, detail=verdict.detail)
+        elif isinstance(verdict, Elsewhere):
+            step.count("forwarded")
+            at_ms = max(record.timestamp, KAFKA_TIMESTAMP_MIN_MS)
+            step.to(VENUES).append((record.key, record.value, verdict.home, at_ms))
         else:
-            step.count("accepted")
+            step.count("ignored" if isinstance(verdict, Nothing) else "accepted")
     return step

@@ -22,7 +22,7 @@ import faust
 from faust.tables.manager import TableManager
 from yarl import URL
 
-from infra.topics import BrokerAwayError, check_topics, topic_ids
+from infra.topics import BrokerAwayError, check_topics, delete_retention_ms, topic_ids
 from schemas.areas import load_areas
 from streams.core.person import VENUES
 from streams.core.room import PERSON_ROOM
@@ -177,7 +177,8 @@ class Worker:
         ids = await asyncio.to_thread(_topic_ids, self._settings)
         if keep_only_stores_of(self._directory, {name: ids[name] for name in CHANGELOGS}):
             log.warning("the stores are not of these changelogs and start from nothing")
-        register.start(rooms.register_changed, RegisterCopy(self._directory / "register", ids[VENUES]))
+        kept_ms = await asyncio.to_thread(_patiently, lambda: delete_retention_ms(self._settings, VENUES))
+        register.start(rooms.register_changed, RegisterCopy(self._directory / "register", ids[VENUES], kept_ms))
         # Meanwhile the worker joins its group and opens its partitions; what they do waits for the register.
         tasks = [asyncio.create_task(_loaded(register)), asyncio.create_task(self._watch(app, register, stopping))]
         if not stopping.is_set():

@@ -16,6 +16,7 @@ import sinks.inserting
 import sinks.status
 import streams.core.expiry
 import streams.core.held_scans
+import streams.shell.metering
 import streams.shell.register
 import streams.shell.restore
 import streams.shell.rooms
@@ -36,6 +37,8 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
     """(module, name, what stands there in the simulation)."""
     time, threading = SimTime(world), SimThreading(world)
     timed = (
+        streams.shell.metering,
+        streams.shell.register,
         streams.shell.runner,
         streams.shell.restore,
         streams.shell.transaction,
