@@ -3,8 +3,7 @@
 Records of one form, as nearly all are, are cut up where they lie (``cut.pyx``, ``sinks.shapes``); the others are read
 as one JSON list by msgspec into typed structs, made from the table registry. The topics are the pipeline's own, so a
 record that is none of ours is our own bug: it stops the sink, by topic, partition and offset, and is never skipped. The
-register is the exception: ``venues`` is an input, its bad records have rows in ``rejects`` already (the workers write
-them), and here they are passed over.
+register is the exception: ``venues`` is an input (``venue_rows.py``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,22 +18,18 @@ import pyarrow as pa
 
 from sinks.backends import Columns, ColumnValues
 from sinks.cut import cut
+from sinks.days import DAYS, local_days
 from sinks.records import Records
 from sinks.shapes import KINDS, Form, Group
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
-from streams.core.decode import BadEvent, decode_venues
+from sinks.venue_rows import VENUES, VenueDecoder
 from streams.core.inbound import AreaList
 from streams.core.times import LocalClock, own_ms
 
 _FAMILY: Final = "family"
-_QUARTER_MS: Final = 900_000
-_QUARTERS_MAX: Final = 10_000
-"""A hundred days: further apart, times are sorted to find which quarters there are."""
 _CUT_MIN: Final = 8
 """Fewer records are read faster as JSON than room is made for each field."""
 _UTC_MS: Final = pa.timestamp("ms", tz="UTC")
-# Dates of day columns repeat without end; this many are kept.
-_DAYS_KEPT_MAX: Final = 10_000
 
 _WIRE_TYPES: Final[Mapping[ColumnType, tuple[Any, Any]]] = {
     ColumnType.TEXT: (str, ""),
@@ -75,10 +70,15 @@ class TopicDecoder(Protocol):
         """
 
 
-def decoder_of(topic: str, areas: AreaList, zone: tzinfo) -> TopicDecoder:
-    """The decoder of a topic (without prefix); local days are those of ``zone``."""
-    if topic == "venues":
-        return _VenueDecoder(specs_of_topic(topic)[0], areas, zone)
+def decoder_of(
+    topic: str, areas: AreaList, zone: tzinfo, partitions: int = 1, register_generation: int = 0
+) -> TopicDecoder:
+    """The decoder of a topic (without prefix) of so many partitions; local days are those of ``zone``.
+
+    ``register_generation`` is that of the ``venues`` topic (``venue_rows.generation_of``).
+    """
+    if topic == VENUES:
+        return VenueDecoder(areas, zone, partitions, register_generation)
     return _EventDecoder(topic, specs_of_topic(topic), zone)
 
 
@@ -170,40 +170,6 @@ class _EventDecoder:
         return NotOursError(f"{self._topic}: a run of records decodes one by one but not together")
 
 
-class _VenueDecoder:
-    """Decodes the register; a venue's revision is its offset, so the last version in the log counts."""
-
-    keyed = True
-
-    def __init__(self, spec: TableSpec, areas: AreaList, zone: tzinfo) -> None:
-        self._spec = spec
-        self._areas = areas
-        self._clock = LocalClock(zone)
-
-    def __call__(self, records: Records) -> Tables:
-        venues = []
-        offsets = []
-        verdicts = decode_venues(records.values, self._areas)
-        for key, place, venue in zip(records.keys, records.places(), verdicts, strict=True):
-            if isinstance(venue, BadEvent) or key != venue.venue_id.encode():
-                continue
-            venues.append(venue)
-            offsets.append(place.offset)
-        if not venues:
-            return []
-        times = np.array([venue.registered_ms for venue in venues], np.int64)
-        columns: dict[str, ColumnValues] = {
-            "registered_at": times,
-            "registered_day": local_days(times, self._clock),
-            "revision": np.array(offsets, np.uint64),
-            "codes": [list(venue.codes) for venue in venues],
-        }
-        for column in self._spec.columns:
-            if column.name not in columns:
-                columns[column.name] = list(map(attrgetter(column.name), venues))
-        return [(self._spec.name, columns)]
-
-
 def _struct_of(spec: TableSpec, *, tagged: bool) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for column in spec.exported:
@@ -229,7 +195,7 @@ def _values(column: Column, values: list[Any]) -> ColumnValues:
     if column.type is ColumnType.TIME:
         return times_ms(values)
     if column.type is ColumnType.DAY:
-        return np.array([_DAYS[value] for value in values], np.uint32)
+        return np.array([DAYS[value] for value in values], np.uint32)
     if column.type is ColumnType.OPTIONAL_TIME:
         return [None if value is None else own_ms(value) for value in values]
     return values
@@ -240,33 +206,3 @@ def times_ms(texts: list[str]) -> npt.NDArray[np.int64]:
     array = pa.array(texts, pa.string())
     milliseconds: npt.NDArray[np.int64] = array.cast(_UTC_MS).cast(pa.int64()).to_numpy()
     return milliseconds
-
-
-class _DayNumbers(dict[str, int]):
-    """``2021-10-14`` to 20211014."""
-
-    def __missing__(self, text: str) -> int:
-        year, month, day = text.split("-")
-        if len(self) >= _DAYS_KEPT_MAX:
-            self.clear()
-        self[text] = number = int(year) * 10_000 + int(month) * 100 + int(day)
-        return number
-
-
-_DAYS: Final = _DayNumbers()
-
-
-def local_days(times: npt.NDArray[np.int64], clock: LocalClock) -> npt.NDArray[np.uint32]:
-    """The local day of each instant, as the number yyyymmdd."""
-    # No zone changes its day within a quarter of an hour, and a batch spans few of them.
-    quarters = times // _QUARTER_MS
-    first = int(quarters.min())
-    places = quarters - first
-    if int(places.max()) < _QUARTERS_MAX:
-        there = np.flatnonzero(np.bincount(places))
-        days = np.zeros(int(there[-1]) + 1, np.uint32)
-        days[there] = [_DAYS[clock.day_text((first + place) * _QUARTER_MS)] for place in there.tolist()]
-        return days[places]
-    found, places = np.unique(quarters, return_inverse=True)
-    texts = [clock.day_text(quarter * _QUARTER_MS) for quarter in found.tolist()]
-    return np.array([_DAYS[text] for text in texts], np.uint32)[places]

@@ -7,12 +7,14 @@ bounded. A batch carries the offsets that its rows reach; they may be committed 
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sinks.backends import Backend, Columns, StorageError
 from sinks.status import Status
+from sinks.venue_rows import REMOVALS, VENUES, store_removals
 from truyvet import logs, metrics
 
 BATCH_BYTES_MAX = 32 * 1024 * 1024
@@ -37,6 +39,8 @@ class Batch:
     """Monotonic seconds."""
     blocks: dict[str, list[Any]] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
+    removals: dict[str, int] = field(default_factory=dict)
+    """Venues that were removed, and the revision of that."""
     records: int = 0
     record_bytes: int = 0
     positions: dict[Place, int] = field(default_factory=dict)
@@ -44,6 +48,9 @@ class Batch:
     def add(self, backend: Backend, tables: Iterable[tuple[str, Columns]]) -> None:
         """Takes decoded rows in, in the backend's own form."""
         for table, columns in tables:
+            if table == REMOVALS:
+                self.removals |= zip(columns["venue_id"], columns["revision"], strict=True)
+                continue
             self.blocks.setdefault(table, []).append(backend.prepare(table, columns))
             self.rows[table] += len(next(iter(columns.values())))
 
@@ -117,20 +124,27 @@ class Inserter:
     def _store(self, batch: Batch) -> bool:
         """True once every table has its rows; False if the process is to end first."""
         for table, blocks in batch.blocks.items():
-            pause_seconds = RETRY_SECONDS_MIN
-            while True:
-                began = time.monotonic()
-                try:
-                    self._backend.insert_blocks(table, blocks)
-                except StorageError as error:
-                    metrics.INSERT_RETRIES.inc()
-                    self._status.insert_failed(str(error))
-                    if self._stopping.wait(pause_seconds):
-                        return False
-                    pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
-                    continue
-                metrics.INSERT_SECONDS.labels(table=table).observe(time.monotonic() - began)
-                metrics.ROWS_STORED.labels(table=table).inc(batch.rows[table])
-                self._status.stored(table, batch.rows[table])
-                break
-        return True
+            if not self._insert(table, batch.rows[table], partial(self._backend.insert_blocks, table, blocks)):
+                return False
+        # Behind the rows of the same batch: what is removed is the last one of them.
+        removals = batch.removals
+        return not removals or self._insert(VENUES, len(removals), partial(store_removals, self._backend, removals))
+
+    def _insert(self, table: str, rows: int, insert: Callable[[], object]) -> bool:
+        """Inserts as often as it takes; False if the process is to end first."""
+        pause_seconds = RETRY_SECONDS_MIN
+        while True:
+            began = time.monotonic()
+            try:
+                insert()
+            except StorageError as error:
+                metrics.INSERT_RETRIES.inc()
+                self._status.insert_failed(str(error))
+                if self._stopping.wait(pause_seconds):
+                    return False
+                pause_seconds = min(2 * pause_seconds, RETRY_SECONDS_MAX)
+                continue
+            metrics.INSERT_SECONDS.labels(table=table).observe(time.monotonic() - began)
+            metrics.ROWS_STORED.labels(table=table).inc(rows)
+            self._status.stored(table, rows)
+            return True

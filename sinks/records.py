@@ -24,6 +24,9 @@ class Record(Protocol):
     def partition(self) -> int | None:
         """The partition's number."""
 
+    def timestamp(self) -> tuple[int, int]:
+        """Whose clock it was, and its time in epoch ms."""
+
 
 class Place(NamedTuple):
     """Where a record stands in its topic."""
@@ -52,13 +55,17 @@ def runs(records: Sequence[Any], name: str) -> Iterator[tuple[Any, Sequence[Any]
 
 
 class Records:
-    """Values in order of each partition, and where each stood; ``keys`` stay empty unless they are asked for."""
+    """Values in order of each partition, and where each stood.
 
-    __slots__ = ("_keyed", "_spans", "keys", "value_bytes", "values")
+    ``keys`` and ``timestamps`` (epoch ms) stay empty unless they are asked for.
+    """
+
+    __slots__ = ("_keyed", "_spans", "keys", "timestamps", "value_bytes", "values")
 
     def __init__(self, records: Sequence[Record] = (), *, keyed: bool = False) -> None:
         self.values: list[bytes | None] = []
         self.keys: list[bytes | None] = []
+        self.timestamps: list[int] = []
         self.value_bytes = 0
         self._keyed = keyed
         self._spans: list[tuple[int, Sequence[int]]] = []
@@ -75,6 +82,7 @@ class Records:
         self.value_bytes += sum(map(len, filter(None, values)))
         if self._keyed:
             self.keys += each(records, "key")
+            self.timestamps += [at_ms for _, at_ms in each(records, "timestamp")]
         for partition, run in runs(records, "partition"):
             self._spans.append((partition, self._offsets(run)))
 

@@ -46,6 +46,10 @@ class FakeRecord:
         """The partition."""
         return 0
 
+    def timestamp(self) -> tuple[int, int]:
+        """Its time, later than any event's own."""
+        return 1, 4_102_444_800_000
+
 
 def decoded(topic: str, events: Sequence[dict[str, Any]]) -> list[tuple[str, Columns]]:
     """Columns of events, through the sink's own decoder."""
