@@ -339,7 +339,7 @@ class Consuming:
             self._broker_doubt = None
             self._status.broker_back()
         if self._register is not None and self._register.was_made_anew():
-            raise SinkFailedError("the register's topic was made anew; started again, the sink reads it from its beginning")
+            raise SinkFailedError("the register's topic was made anew: started again, the sink reads all of it")
         self._status.lag(*self._lag())
 
     def _lag(self) -> tuple[dict[Place, int], int]:

@@ -36,7 +36,7 @@ def pages(reader: Reader, spec: TableSpec, columns: Sequence[str], where: str = 
 
 
 def rows_of_keys(database: str, spec: TableSpec, keys: Sequence[str]) -> str:
-    """The query for the final rows of some keys, of a table whose key is one text; all columns, in the table's order."""
+    """The query for the final rows of some keys, all columns in their order; the table's key is one text."""
     (key,) = spec.key
     names = ", ".join(quoted(column.name) for column in spec.columns)
     wanted = ", ".join(map(literal, keys))

@@ -1,7 +1,7 @@
 """The register's topic as the sink reads it: which one it is, and from where.
 
-A topic that is deleted and made again begins at offset 0, while the group's committed offsets, or some that a sink commits
-too late, are those of the one before. So they bear the topic's id; any others are not gone on from.
+A topic that is deleted and made again begins at offset 0, while the group's committed offsets, or some that a sink
+commits too late, are those of the one before. So they bear the topic's id; any others are not gone on from.
 """
 
 import time

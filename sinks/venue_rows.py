@@ -6,9 +6,9 @@ take, too (``streams.core.versions``); what is bad has a row in ``rejects`` alre
 A row's revision is its offset, so the last version in the log counts; above it stands the generation of the topic, for
 one made anew begins at offset 0 again and counts nevertheless.
 
-A null record says nothing of its venue but that it is gone, while a row is replaced whole. So the last row is read again
-when the removal is stored, behind all that came before it: it is a function of the log up to there, however often and
-in whatever batches it is stored. A row that is newer already stays, and of a venue that has none there is none.
+A null record says nothing of its venue but that it is gone, while a row is replaced whole. So the last row is read
+again when the removal is stored, behind all that came before it: it is a function of the log up to there, however often
+and in whatever batches it is stored. A row that is newer already stays, and of a venue that has none there is none.
 """
 
 from collections import defaultdict
@@ -105,7 +105,8 @@ def store_removals(backend: Backend, removals: Mapping[str, int]) -> int:
                 changed[status], changed[revision] = _REMOVED, removals[row[venue_id]]
                 rows.append(changed)
         if rows:
-            backend.insert(VENUES, {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)})
+            columns = zip(*rows, strict=True)
+            backend.insert(VENUES, {name: list(values) for name, values in zip(names, columns, strict=True)})
             written += len(rows)
     return written
 
@@ -123,13 +124,13 @@ def generation_of(backend: Backend, database: str, topic_id: str) -> int:
     Raises:
         StorageError: ClickHouse is away.
     """
-    known = dict(backend.maintain(f"SELECT topic_id, generation FROM {ddl.place(database, ddl.REGISTERS_TABLE)} FINAL"))  # noqa: S608 - names of our own
+    known = dict(backend.maintain(f"SELECT topic_id, generation FROM {ddl.place(database, ddl.REGISTERS_TABLE)} FINAL"))
     if topic_id in known:
         return int(known[topic_id])
-    ((before,),) = backend.maintain(f"SELECT count() FROM {ddl.place(database, VENUES)}")  # noqa: S608 - same
+    ((before,),) = backend.maintain(f"SELECT count() FROM {ddl.place(database, VENUES)}")
     generation = max(map(int, known.values()), default=-1 if before == 0 else 0) + 1
     backend.maintain(
-        f"INSERT INTO {ddl.place(database, ddl.REGISTERS_TABLE)} (topic_id, generation)"  # noqa: S608 - the broker's own id
+        f"INSERT INTO {ddl.place(database, ddl.REGISTERS_TABLE)} (topic_id, generation)"
         f" SELECT '{topic_id}', toUInt64({generation})"
     )
     return generation

@@ -79,7 +79,7 @@ FROM (
     FROM {{db}}.venues FINAL
 )"""
 
-# What counts for a code is its first claimant, unless it is a registered venue's own id; a removed venue claims nothing.
+# Its first claimant counts for a code, unless it is a registered venue's own id; a removed venue claims nothing.
 _V_CONTESTED_CODES = """
 SELECT code, count() AS claimants,
     tupleElement(arrayElement(arraySort(groupArray((registered_at, venue_id))), 1), 2) AS first_claimant

@@ -208,7 +208,8 @@ def _closed_venues(reader: Reader, day: date, level: Level, area: str) -> VenueL
         "FROM (SELECT venue_id, sum(scans) AS scans FROM venue_hour FINAL"
         f" WHERE day = {_number(day)} GROUP BY venue_id) AS active"
         " ANY INNER JOIN (SELECT venue_id, name, ward_code FROM venues FINAL"
-        f" WHERE status IN ('closed', 'removed') AND {_in_area(level, area)}) AS closed USING (venue_id) WHERE scans > 0"
+        f" WHERE status IN ('closed', 'removed') AND {_in_area(level, area)}) AS closed"
+        " USING (venue_id) WHERE scans > 0"
     )
     _, ((count, scans),) = reader.query(f"SELECT count(), sum(scans) {source}")
     _, rows = reader.query(

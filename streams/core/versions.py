@@ -37,9 +37,7 @@ class Nothing(NamedTuple):
 Verdict = VenueIn | Removal | Elsewhere | BadEvent | Nothing
 
 
-def judge_versions(
-    records: Sequence[InRecord], partition: int, partitions: int, areas: AreaList
-) -> list[Verdict]:
+def judge_versions(records: Sequence[InRecord], partition: int, partitions: int, areas: AreaList) -> list[Verdict]:
     """One verdict per record of ``partition``, in their order.
 
     What a version says of its time is judged where it was written first: its row of ``rejects`` names that place.

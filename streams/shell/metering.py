@@ -19,7 +19,6 @@ from truyvet.metrics import (
     STEP_SECONDS,
 )
 
-
 SAY_AGAIN_SECONDS: Final = 3_600.0
 
 log = logs.get("rooms")

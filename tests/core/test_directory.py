@@ -80,7 +80,7 @@ class _Watching(Directory):
         self.seen: set[bytes | None] = set()
         self.asking = False
 
-    def __getattribute__(self, name: str) -> Any:
+    def __getattribute__(self, name: str) -> object:
         held = super().__getattribute__("__dict__")
         if name in ("_of_venue", "_of_code", "_venues", "_rivals") and not held.get("asking", True):
             held["asking"] = True
@@ -128,7 +128,8 @@ def _register_change_and_remove(venues: int) -> None:
 def test_a_code_that_many_claim_costs_each_of_them_the_same() -> None:
     """Eight times as many claimants take some eight times as long, not sixty-four times."""
     for _ in range(3):  # a machine that is busy may be slow once
-        few, many = _seconds(lambda: _register_change_and_remove(100)), _seconds(lambda: _register_change_and_remove(800))
+        few = _seconds(lambda: _register_change_and_remove(100))
+        many = _seconds(lambda: _register_change_and_remove(800))
         if many < 20 * few:
             return
     pytest.fail(f"{many:.2f} s instead of {few:.2f} s")

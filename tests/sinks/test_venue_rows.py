@@ -109,7 +109,7 @@ def _store(backend: Backend, batches: Iterator[list[Read]]) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_removed_venue_keeps_its_last_fields(backend: Backend, seed: int) -> None:
     """However the log is cut, and whatever of it is read again: one row a venue, removed or as it was last told."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - a test's
     log = _log(rng, [f"V{number}" for number in range(6)], 60)
     expected = _expected(log)
     assert {row[2] for row in expected} == {"active", "removed"}
