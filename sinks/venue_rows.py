@@ -54,10 +54,9 @@ class VenueDecoder:
     def __call__(self, records: Records) -> list[tuple[str, Columns]]:
         """The rows and removals; what does not count is passed over."""
         runs: dict[int, list[Record]] = defaultdict(list)
-        for (partition, offset), *rest in zip(
-            records.places(), records.timestamps, records.keys, records.values, strict=True
-        ):
-            runs[partition].append(Record(offset, *rest))
+        whole = zip(records.places(), records.timestamps, records.keys, records.values, strict=True)
+        for (partition, offset), at_ms, key, value in whole:
+            runs[partition].append(Record(offset, at_ms, key, value))
         venues: list[VenueIn] = []
         revisions: list[int] = []
         removed: dict[str, int] = {}
@@ -124,7 +123,9 @@ def generation_of(backend: Backend, database: str, topic_id: str) -> int:
     Raises:
         StorageError: ClickHouse is away.
     """
-    known = dict(backend.maintain(f"SELECT topic_id, generation FROM {ddl.place(database, ddl.REGISTERS_TABLE)} FINAL"))
+    known: dict[str, int] = dict(
+        backend.maintain(f"SELECT topic_id, generation FROM {ddl.place(database, ddl.REGISTERS_TABLE)} FINAL")
+    )
     if topic_id in known:
         return int(known[topic_id])
     ((before,),) = backend.maintain(f"SELECT count() FROM {ddl.place(database, VENUES)}")

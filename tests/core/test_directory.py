@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +16,7 @@ _CODES = (*_IDS, "OLD", "BOTH")
 
 def version(venue_id: str, codes: tuple[str, ...] = (), registered_ms: int = 0, lat: float = 21.0) -> VenueEvent:
     """A version of a venue."""
-    made: Any = SimpleNamespace(
+    return SimpleNamespace(
         venue_id=venue_id,
         category="cafe",
         province_code="01",
@@ -29,7 +28,6 @@ def version(venue_id: str, codes: tuple[str, ...] = (), registered_ms: int = 0, 
         registered_ms=registered_ms,
         codes=codes,
     )
-    return made
 
 
 versions = st.builds(
