@@ -120,7 +120,7 @@ def test_communes_without_scans(hanoi: DailyReport) -> None:
 
 
 def test_silent_and_closed_venues(hanoi: DailyReport) -> None:
-    """Silent: active on the 7th to the 13th, not on the 14th, in Hanoi now. Closed: NEW2, six scans; removed: NEW1, three."""
+    """Silent: active on the 7th to the 13th, not on the 14th, in Hanoi now. Closed: NEW2; removed: NEW1."""
     assert [venue.venue_id for venue in hanoi.silent_venues.venues] == ["OLD"]
     assert hanoi.silent_venues.count == 1
     closed = hanoi.closed_venues_with_scans
@@ -168,7 +168,7 @@ def test_vietnamese(hanoi: DailyReport) -> None:
     assert "Lượt quét" in text
     assert "không có lượt quét: 578 trên 579" in text
     assert "… và 568 nơi khác" in text
-    assert "Địa điểm đã đóng vẫn có lượt quét: 1 (6 lượt)" in text
+    assert "Địa điểm đã đóng vẫn có lượt quét: 2 (9 lượt)" in text
 
 
 def test_english(hanoi: DailyReport) -> None:
