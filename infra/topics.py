@@ -240,6 +240,18 @@ def describe(settings: Settings, names: Iterable[str], admin: AdminClient | None
     return described
 
 
+def delete_retention_ms(settings: Settings, name: str) -> int:
+    """How long null records of a compacted topic (without prefix) can be read for certain, in milliseconds.
+
+    Raises:
+        BrokerAwayError: the broker cannot be reached, or does not know the topic.
+    """
+    admin = admin_client(settings)  # held until it has answered
+    resource = ConfigResource(ResourceType.TOPIC, settings.topic(name))
+    (future,) = admin.describe_configs([resource], request_timeout=_TIMEOUT_SECONDS).values()
+    return int(answer_of(future)["delete.retention.ms"].value)
+
+
 def delete_topics(settings: Settings) -> None:
     """Deletes every topic of this prefix that the registry knows, for tests and replays that clean up.
 

@@ -145,6 +145,14 @@ class Backend(Reader, Protocol):
         """
         ...
 
+    def final_rows(self, table: str, keys: Sequence[str]) -> Rows:
+        """The final rows of some keys of a table whose key is one text, with all columns; those that are there.
+
+        Raises:
+            StorageError: ClickHouse is away.
+        """
+        ...
+
     def maintain(self, sql: str) -> Rows:
         """Runs one statement of the project's own, whatever it changes, between two inserts; its rows, if any.
 

@@ -3,8 +3,7 @@
 Records of one form, as nearly all are, are cut up where they lie (``cut.pyx``, ``sinks.shapes``); the others are read
 as lines of JSON by msgspec into typed structs, made from the table registry. Of a record that the pipeline cannot have
 written nothing is known here but that it is there: ``sinks.taking`` finds which it is. The register is the exception:
-``venues`` is an input, its bad records have rows in ``rejects`` already (the workers write them), and here they are
-passed over.
+``venues`` is an input (``venue_rows.py``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,23 +19,19 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sinks.backends import Columns, ColumnValues
 from sinks.cut import cut
+from sinks.days import DAYS, local_days
 from sinks.records import Records
 from sinks.shapes import KINDS, Form, Group
 from sinks.tables import Column, ColumnType, TableSpec, specs_of_topic
+from sinks.venue_rows import VENUES, VenueDecoder
 from streams.core import wire
-from streams.core.decode import BadEvent, decode_venues
 from streams.core.inbound import AreaList
 from streams.core.times import LocalClock, own_ms
 
 _FAMILY: Final = "family"
-_QUARTER_MS: Final = 900_000
-_QUARTERS_MAX: Final = 10_000
-"""A hundred days: further apart, times are sorted to find which quarters there are."""
 _CUT_MIN: Final = 8
 """Fewer records are read faster as JSON than room is made for each field."""
 _UTC_MS: Final = pa.timestamp("ms", tz="UTC")
-# Dates of day columns repeat without end; this many are kept.
-_DAYS_KEPT_MAX: Final = 10_000
 
 _INTEGER_MAX: Final = 2**63 - 1
 _NUMBER_MAX: Final = 1.7976931348623157e308
@@ -92,10 +87,15 @@ class TopicDecoder(Protocol):
         """
 
 
-def decoder_of(topic: str, areas: AreaList, zone: tzinfo) -> TopicDecoder:
-    """The decoder of a topic (without prefix); local days are those of ``zone``."""
-    if topic == "venues":
-        return _VenueDecoder(specs_of_topic(topic)[0], areas, zone)
+def decoder_of(
+    topic: str, areas: AreaList, zone: tzinfo, partitions: int = 1, register_generation: int = 0
+) -> TopicDecoder:
+    """The decoder of a topic (without prefix) of so many partitions; local days are those of ``zone``.
+
+    ``register_generation`` is that of the ``venues`` topic (``venue_rows.generation_of``).
+    """
+    if topic == VENUES:
+        return VenueDecoder(areas, zone, partitions, register_generation)
     return _EventDecoder(topic, specs_of_topic(topic), zone)
 
 
@@ -219,40 +219,6 @@ _MONTHS: Final = 12
 _LENGTHS: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.uint32)
 
 
-class _VenueDecoder:
-    """Decodes the register; a venue's revision is its offset, so the last version in the log counts."""
-
-    keyed = True
-
-    def __init__(self, spec: TableSpec, areas: AreaList, zone: tzinfo) -> None:
-        self._spec = spec
-        self._areas = areas
-        self._clock = LocalClock(zone)
-
-    def __call__(self, records: Records) -> Tables:
-        venues = []
-        offsets = []
-        verdicts = decode_venues(records.values, self._areas)
-        for key, place, venue in zip(records.keys, records.places(), verdicts, strict=True):
-            if isinstance(venue, BadEvent) or key != venue.venue_id.encode():
-                continue
-            venues.append(venue)
-            offsets.append(place.offset)
-        if not venues:
-            return []
-        times = np.array([venue.registered_ms for venue in venues], np.int64)
-        columns: dict[str, ColumnValues] = {
-            "registered_at": times,
-            "registered_day": local_days(times, self._clock),
-            "revision": np.array(offsets, np.uint64),
-            "codes": [list(venue.codes) for venue in venues],
-        }
-        for column in self._spec.columns:
-            if column.name not in columns:
-                columns[column.name] = list(map(attrgetter(column.name), venues))
-        return [(self._spec.name, columns)]
-
-
 def _struct_of(spec: TableSpec, *, tagged: bool) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for column in spec.exported:
@@ -283,7 +249,7 @@ def _values(column: Column, values: list[Any]) -> ColumnValues:
         return times_ms(values)
     try:
         if column.type is ColumnType.DAY:
-            return np.array([_DAYS[value] for value in values], np.uint32)
+            return np.array([DAYS[value] for value in values], np.uint32)
         if column.type is ColumnType.OPTIONAL_TIME:
             return [None if value is None else own_ms(value) for value in values]
     except (ValueError, OverflowError):
@@ -303,33 +269,3 @@ def times_ms(texts: list[str]) -> npt.NDArray[np.int64]:
     except pa.ArrowInvalid:
         raise NotOursError("a time is none") from None
     return milliseconds
-
-
-class _DayNumbers(dict[str, int]):
-    """``2021-10-14`` to 20211014."""
-
-    def __missing__(self, text: str) -> int:
-        year, month, day = text.split("-")
-        if len(self) >= _DAYS_KEPT_MAX:
-            self.clear()
-        self[text] = number = int(year) * 10_000 + int(month) * 100 + int(day)
-        return number
-
-
-_DAYS: Final = _DayNumbers()
-
-
-def local_days(times: npt.NDArray[np.int64], clock: LocalClock) -> npt.NDArray[np.uint32]:
-    """The local day of each instant, as the number yyyymmdd."""
-    # No zone changes its day within a quarter of an hour, and a batch spans few of them.
-    quarters = times // _QUARTER_MS
-    first = int(quarters.min())
-    places = quarters - first
-    if int(places.max()) < _QUARTERS_MAX:
-        there = np.flatnonzero(np.bincount(places))
-        days = np.zeros(int(there[-1]) + 1, np.uint32)
-        days[there] = [_DAYS[clock.day_text((first + place) * _QUARTER_MS)] for place in there.tolist()]
-        return days[places]
-    found, places = np.unique(quarters, return_inverse=True)
-    texts = [clock.day_text(quarter * _QUARTER_MS) for quarter in found.tolist()]
-    return np.array([_DAYS[text] for text in texts], np.uint32)[places]

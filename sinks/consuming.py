@@ -17,6 +17,7 @@ from sinks.backends import Backend
 from sinks.columns import TopicDecoder
 from sinks.inserting import BATCH_BYTES_MAX, Batch, Inserter, Place
 from sinks.records import Fetched, Records, each, runs
+from sinks.register_topic import RegisterTopic
 from sinks.status import Status
 from sinks.taking import PASSED_ON, Taking
 from truyvet import logs, metrics
@@ -54,11 +55,18 @@ class Consuming:
         backend: Where rows go; its schema is there.
         decoders: By topic (full name), what makes rows of its records.
         status: What the process shows of itself.
+        register: The register's topic; None trusts whatever offsets are committed.
     """
 
     def __init__(
-        self, settings: Settings, backend: Backend, decoders: Mapping[str, TopicDecoder], status: Status
+        self,
+        settings: Settings,
+        backend: Backend,
+        decoders: Mapping[str, TopicDecoder],
+        status: Status,
+        register: RegisterTopic | None = None,
     ) -> None:
+        self._register = register
         self._backend = backend
         self._decoders = decoders
         self._status = status
@@ -193,7 +201,7 @@ class Consuming:
             for one in self._consumer.assignment()
         ]
         if places:
-            self._consumer.assign(places)
+            self._consumer.assign(places if self._register is None else self._register.placed(self._consumer, places))
 
     @property
     def _careful(self) -> bool:
@@ -286,7 +294,8 @@ class Consuming:
         news = {place: offset for place, offset in self._stored.items() if self._committed.get(place) != offset}
         if not news:
             return
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in news.items()]
+        offset_of = TopicPartition if self._register is None else self._register.offset
+        offsets = [offset_of(topic, partition, offset) for (topic, partition), offset in news.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
@@ -314,8 +323,10 @@ class Consuming:
         self._commit_not_before = time.monotonic() + COMMIT_AGAIN_SECONDS
         _log.debug("offsets were not committed; trying again", reason=error.str())
 
-    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         metrics.REBALANCES.inc()
+        if self._register is not None:
+            consumer.assign(self._register.placed(consumer, partitions))
         _log.info("partitions assigned", partitions=len(partitions))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -359,6 +370,8 @@ class Consuming:
                 return
             self._broker_doubt = None
             self._status.broker_back()
+        if self._register is not None and self._register.was_made_anew():
+            raise SinkFailedError("the register's topic was made anew: started again, the sink reads all of it")
         self._status.lag(*self._lag())
 
     def _lag(self) -> tuple[dict[Place, int], int]:

@@ -17,6 +17,8 @@ made anew is filled from the topics' beginning and never waits behind the offset
 FORGETTING_TABLE = "forgetting"
 """Whom an erasure under way removes, in memory only: what a statement that changes rows says stays on disk for long, so
 it names this table instead of the person. Empty, it removes nothing."""
+REGISTERS_TABLE = "registers"
+"""The broker's ids of the ``venues`` topics that this database was filled from, and the order in which it met them."""
 OLD_PARTS_SECONDS = 40
 """How long files stay that a merge or a deletion has replaced. ClickHouse keeps them (480 s unless it is told) in case
 the machine dies before the new ones are on its disk; Linux writes those out within 35 s."""
@@ -25,6 +27,11 @@ the machine dies before the new ones are on its disk; Linux writes those out wit
 def quoted(name: str) -> str:
     """A name of the project's own as a ClickHouse identifier (``partition`` and ``offset`` are words of SQL)."""
     return f"`{name}`"
+
+
+def place(database: str, table: str) -> str:
+    """The table's full name."""
+    return f"{quoted(database)}.{quoted(table)}"
 
 
 def create_table(database: str, spec: TableSpec, name: str | None = None) -> str:
@@ -46,22 +53,26 @@ def columns_of(database: str) -> str:
 
 def statements(database: str) -> Iterator[str]:
     """Everything that a new or an older database needs, in order; each may be repeated."""
-    place = quoted(database)
-    yield f"CREATE DATABASE IF NOT EXISTS {place}"
+    home = quoted(database)
+    yield f"CREATE DATABASE IF NOT EXISTS {home}"
     for spec in TABLES.values():
         yield create_table(database, spec)
     yield (
-        f"CREATE TABLE IF NOT EXISTS {place}.{AREAS_TABLE} (level String, code String, name String,"
+        f"CREATE TABLE IF NOT EXISTS {home}.{AREAS_TABLE} (level String, code String, name String,"
         " district_code String, province_code String, revision UInt64)"
         " ENGINE = ReplacingMergeTree(revision) ORDER BY code"
     )
     yield (
-        f"CREATE TABLE IF NOT EXISTS {place}.{IDENTITY_TABLE} (id String, revision UInt64)"
+        f"CREATE TABLE IF NOT EXISTS {home}.{IDENTITY_TABLE} (id String, revision UInt64)"
         " ENGINE = ReplacingMergeTree(revision) ORDER BY id"
     )
-    yield f"CREATE TABLE IF NOT EXISTS {place}.{FORGETTING_TABLE} (run String, person_id String) ENGINE = Memory"
+    yield (
+        f"CREATE TABLE IF NOT EXISTS {home}.{REGISTERS_TABLE} (topic_id String, generation UInt64)"
+        " ENGINE = ReplacingMergeTree(generation) ORDER BY topic_id"
+    )
+    yield f"CREATE TABLE IF NOT EXISTS {home}.{FORGETTING_TABLE} (run String, person_id String) ENGINE = Memory"
     for name in reversed(list(VIEWS)):
-        yield f"DROP TABLE IF EXISTS {place}.{name}"
+        yield f"DROP TABLE IF EXISTS {home}.{name}"
     for name, select in VIEWS.items():
         # The database's name stands once, in braces, wherever a view reads a table or another view.
-        yield f"CREATE VIEW IF NOT EXISTS {place}.{name} AS {select.replace('{db}', place)}"
+        yield f"CREATE VIEW IF NOT EXISTS {home}.{name} AS {select.replace('{db}', home)}"

@@ -7,14 +7,16 @@ bounded. A batch carries the offsets that its rows reach; they may be committed 
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sinks.backends import Backend, RowsRefusedError, StorageError
 from sinks.records import Records
 from sinks.status import Status
 from sinks.taking import Ready, Taking
+from sinks.venue_rows import REMOVALS, VENUES, store_removals
 from truyvet import logs, metrics
 
 BATCH_BYTES_MAX = 32 * 1024 * 1024
@@ -39,6 +41,8 @@ class Batch:
     """Monotonic seconds."""
     blocks: dict[str, list[Any]] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
+    removals: dict[str, int] = field(default_factory=dict)
+    """Venues that were removed, and the revision of that."""
     records: int = 0
     record_bytes: int = 0
     positions: dict[Place, int] = field(default_factory=dict)
@@ -50,6 +54,9 @@ class Batch:
     def add(self, ready: Iterable[Ready]) -> None:
         """Takes rows in."""
         for table, rows, block in ready:
+            if table == REMOVALS:
+                self.removals |= block
+                continue
             self.blocks.setdefault(table, []).append(block)
             self.rows[table] += rows
 
@@ -124,7 +131,11 @@ class Inserter:
     def _store(self, batch: Batch) -> bool:
         """True once every table has its rows, or they are refused; False if the process is to end first."""
         try:
-            return all(self._insert(table, blocks, batch.rows[table]) for table, blocks in batch.blocks.items())
+            stored = all(
+                self._insert_blocks(table, blocks, batch.rows[table]) for table, blocks in batch.blocks.items()
+            )
+            # Behind the rows of the same batch: what is removed is the last one of them.
+            return stored and self._remove(batch.removals)
         except RowsRefusedError as error:
             if batch.sources:
                 return self._store_apart(batch.sources)
@@ -147,9 +158,19 @@ class Inserter:
         return True
 
     def _insert_ready(self, ready: Iterable[Ready]) -> bool:
-        return all(self._insert(one.table, [one.block], one.rows) for one in ready)
+        return all(
+            self._remove(one.block) if one.table == REMOVALS else self._insert_blocks(one.table, [one.block], one.rows)
+            for one in ready
+        )
 
-    def _insert(self, table: str, blocks: list[Any], rows: int) -> bool:
+    def _insert_blocks(self, table: str, blocks: list[Any], rows: int) -> bool:
+        return self._insert(table, rows, partial(self._backend.insert_blocks, table, blocks))
+
+    def _remove(self, removals: Mapping[str, int]) -> bool:
+        remove = partial(store_removals, self._backend, removals)
+        return not removals or self._insert(VENUES, len(removals), remove)
+
+    def _insert(self, table: str, rows: int, insert: Callable[[], object]) -> bool:
         """True once the table has these rows; False if the process is to end first.
 
         Raises:
@@ -159,7 +180,7 @@ class Inserter:
         while True:
             began = time.monotonic()
             try:
-                self._backend.insert_blocks(table, blocks)
+                insert()
             except RowsRefusedError:
                 raise
             except StorageError as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from sinks.backends import Reader, Rows
-from sinks.ddl import quoted
+from sinks.ddl import place, quoted
 from sinks.tables import TableSpec
 
 PAGE_ROWS: Final = 50_000
@@ -33,6 +33,14 @@ def pages(reader: Reader, spec: TableSpec, columns: Sequence[str], where: str = 
         last = [literal(rows[-1][place]) for place in places]
         # The first comparison follows from the second, and lets ClickHouse skip what lies before.
         after = f" AND {quoted(spec.key[0])} >= {last[0]} AND ({key}) > ({', '.join(last)})"
+
+
+def rows_of_keys(database: str, spec: TableSpec, keys: Sequence[str]) -> str:
+    """The query for the final rows of some keys, all columns in their order; the table's key is one text."""
+    (key,) = spec.key
+    names = ", ".join(quoted(column.name) for column in spec.columns)
+    wanted = ", ".join(map(literal, keys))
+    return f"SELECT {names} FROM {place(database, spec.name)} FINAL WHERE {quoted(key)} IN ({wanted})"
 
 
 def literal(value: str | int) -> str:

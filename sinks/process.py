@@ -17,14 +17,17 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from infra.topics import BrokerAwayError
 from schemas.areas import load_areas
 from sinks import maintenance
 from sinks.backends import Backend, QueryFailedError, StorageError, open_backend
-from sinks.columns import decoder_of
+from sinks.columns import TopicDecoder, decoder_of
 from sinks.consuming import Consuming, SinkFailedError
 from sinks.readonly import QueryRefusedError, personal_reads, shape_of
+from sinks.register_topic import RegisterTopic
 from sinks.status import Status
 from sinks.tables import SINK_TOPICS
+from sinks.venue_rows import generation_of
 from truyvet import logs
 from truyvet.config import Settings, load_settings
 from truyvet.disk import DiskWatch
@@ -101,10 +104,11 @@ class _Sink:
         try:
             self._backend = self._open(stop)
             if self._ready(self._backend, stop):
-                zone = ZoneInfo(self._settings.report_timezone)
-                areas = load_areas()
-                decoders = {self._settings.topic(topic): decoder_of(topic, areas, zone) for topic in SINK_TOPICS}
-                consuming = Consuming(self._settings, self._backend, decoders, self._status)
+                register = self._register(stop)
+                if register is None:
+                    return 0
+                decoders = self._decoders(self._backend, register)
+                consuming = Consuming(self._settings, self._backend, decoders, self._status, register)
                 keep_memory()
                 _log.info("the sink reads", topics=len(decoders), prefix=self._settings.topic_prefix)
                 consuming.run(stop)
@@ -118,6 +122,28 @@ class _Sink:
                 self._backend.close()
         _log.info("the sink has ended")
         return 0
+
+    def _register(self, stop: threading.Event) -> RegisterTopic | None:
+        """The register's topic; waits for the broker. None if told to stop first."""
+        while not stop.is_set():
+            try:
+                register = RegisterTopic(self._settings)
+            except BrokerAwayError as error:
+                self._status.broker_away(str(error))
+                stop.wait(RETRY_SECONDS)
+            else:
+                self._status.broker_back()
+                return register
+        return None
+
+    def _decoders(self, backend: Backend, register: RegisterTopic) -> dict[str, TopicDecoder]:
+        settings, areas = self._settings, load_areas()
+        zone = ZoneInfo(settings.report_timezone)
+        generation = generation_of(backend, settings.database, register.id)
+        return {
+            settings.topic(topic): decoder_of(topic, areas, zone, settings.partitions, generation)
+            for topic in SINK_TOPICS
+        }
 
     def _serve(self) -> list[HttpService]:
         settings = self._settings

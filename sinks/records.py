@@ -56,7 +56,10 @@ def runs(records: Sequence[Any], name: str) -> Iterator[tuple[Any, Sequence[Any]
 
 
 class Records:
-    """Values in order of each partition, and where each stood; ``keys`` and ``times_ms`` are empty unless asked for."""
+    """Values in order of each partition, and where each stood.
+
+    ``keys`` stay empty unless they are asked for, and so do ``times_ms`` unless they or keys are.
+    """
 
     __slots__ = ("_keyed", "_spans", "keys", "timed", "times_ms", "value_bytes", "values")
 
@@ -81,7 +84,7 @@ class Records:
         self.value_bytes += sum(map(len, filter(None, values)))
         if self._keyed:
             self.keys += each(records, "key")
-        if self.timed:
+        if self.timed or self._keyed:
             self.times_ms += [timestamp for _, timestamp in each(records, "timestamp")]
         for partition, run in runs(records, "partition"):
             self._spans.append((partition, self._offsets(run)))

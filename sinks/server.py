@@ -28,6 +28,7 @@ from sinks.backends import (
     storage_error,
 )
 from sinks.native import BlockClient, Blocks, NativeBlock, column_bytes
+from sinks.paging import rows_of_keys
 from sinks.readonly import check_read_only
 from sinks.schema_steps import take_steps
 from sinks.tables import TABLES
@@ -106,6 +107,10 @@ class ClickHouseBackend(Closing):
     def insert(self, table: str, columns: Columns) -> None:
         """Inserts rows; when it returns, they are stored."""
         self.insert_blocks(table, [self.prepare(table, columns)])
+
+    def final_rows(self, table: str, keys: Sequence[str]) -> Rows:
+        """The final rows of some keys of a table whose key is one text, with all columns; those that are there."""
+        return self.maintain(rows_of_keys(self._database, TABLES[table], keys))
 
     def maintain(self, sql: str) -> Rows:
         """Runs one statement of the project's own, whatever it changes, between two inserts; its rows, if any."""

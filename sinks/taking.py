@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from sinks.backends import Backend, Columns, StorageError
 from sinks.columns import NotOursError, TopicDecoder
 from sinks.records import Records
+from sinks.venue_rows import REMOVALS
 from streams.core import foreign, reasons
 from truyvet import logs, metrics
 
@@ -21,7 +22,7 @@ _log = logs.get("sink")
 
 
 class Ready(NamedTuple):
-    """Rows of a table as the backend takes them."""
+    """Rows of a table as the backend takes them; of removals of venues, the venue_ids and the revision of each."""
 
     table: str
     rows: int
@@ -73,7 +74,10 @@ class Taking:
         return [self._ready(*found) for found in self._decoders[self._rejects](Records.of_values(values))]
 
     def _ready(self, table: str, columns: Columns) -> Ready:
-        return Ready(table, len(next(iter(columns.values()))), self._backend.prepare(table, columns))
+        rows = len(next(iter(columns.values())))
+        if table == REMOVALS:
+            return Ready(table, rows, dict(zip(columns["venue_id"], columns["revision"], strict=True)))
+        return Ready(table, rows, self._backend.prepare(table, columns))
 
 
 def _row_of(topic: str, record: Records, error: Exception) -> bytes:

@@ -79,6 +79,15 @@ FROM (
     FROM {{db}}.venues FINAL
 )"""
 
+# Its first claimant counts for a code, unless it is a registered venue's own id; a removed venue claims nothing.
+_V_CONTESTED_CODES = """
+SELECT code, count() AS claimants,
+    tupleElement(arrayElement(arraySort(groupArray((registered_at, venue_id))), 1), 2) AS first_claimant
+FROM (
+    SELECT DISTINCT venue_id, registered_at, arrayJoin(codes) AS code FROM {db}.venues FINAL WHERE status != 'removed'
+)
+GROUP BY code HAVING count() > 1"""
+
 _PASSAGES = "sum(scans) AS scans, sum(ins) AS ins, sum(outs) AS outs, sum(passes) AS passes"
 _PASSAGE_NAMES = "scans, ins, outs, passes"
 
@@ -187,6 +196,7 @@ VIEWS: Final[Mapping[str, str]] = MappingProxyType(
         "v_visits": _V_VISITS,
         "v_exposures": _V_EXPOSURES,
         "v_venues": _V_VENUES,
+        "v_contested_codes": _V_CONTESTED_CODES,
         "v_ward_minute": _V_WARD_MINUTE,
         "v_venue_hour": _V_VENUE_HOUR,
         "v_area_day": _V_AREA_DAY,

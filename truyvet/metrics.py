@@ -149,6 +149,12 @@ EXPIRY_SECONDS = _histogram(
 )
 STATE_BYTES = _gauge("state_bytes", "bytes", ("room", "partition"), "Size of a room partition's store on disk.")
 REGISTER_VENUES = _gauge("register_venues", "venues", (), "Venues in this process's directory of the register.")
+REGISTER_CODES_CONTESTED = _gauge(
+    "register_codes_contested", "codes", (), "Codes that more than one venue claims; v_contested_codes lists them."
+)
+DETOURS = _counter(
+    "detours_total", "records", ("topic",), "Records on another partition than their key's, sent on to the right one."
+)
 ROWS_STORED = _counter("rows_stored_total", "rows", ("table",), "Rows that ClickHouse acknowledged.")
 INSERT_SECONDS = _histogram(
     "insert_seconds", "seconds", ("table",), "Time of one insert until it is acknowledged.", SECONDS_BUCKETS

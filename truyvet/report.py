@@ -1,7 +1,7 @@
 """``truyvet report``: the daily report of SPEC, section 5, from the pipeline's own tables.
 
 ``build_report`` reads and counts, ``truyvet.report_text`` shows. A day without rows counts 0; a venue belongs to its
-present area; a closed venue stays in venues_total, and its scans still count and are shown apart.
+present area; a closed or removed venue stays in venues_total, and its scans still count and are shown apart.
 """
 
 # ruff: noqa: S608 - what stands in these queries comes from a checked date and the administrative list
@@ -209,7 +209,8 @@ def _closed_venues(reader: Reader, day: date, level: Level, area: str) -> VenueL
         "FROM (SELECT venue_id, sum(scans) AS scans FROM venue_hour FINAL"
         f" WHERE day = {_number(day)} GROUP BY venue_id) AS active"
         " ANY INNER JOIN (SELECT venue_id, name, ward_code FROM venues FINAL"
-        f" WHERE status = 'closed' AND {_in_area(level, area)}) AS closed USING (venue_id) WHERE scans > 0"
+        f" WHERE status IN ('closed', 'removed') AND {_in_area(level, area)}) AS closed"
+        " USING (venue_id) WHERE scans > 0"
     )
     _, ((count, scans),) = reader.query(f"SELECT count(), sum(scans) {source}")
     _, rows = reader.query(

@@ -5,49 +5,46 @@ begins::
 
     record: length of the key u8 | value | key
 
-Keys can be made up so that all of them belong into one place of the table. So a key is looked for in a few slots only:
-where those are taken by others it stands in a dictionary, whose hashes nobody outside the process can foresee.
-
-One thread may put while others look up: a record is never changed once it is found, and a new value is a new record.
+Where a key was taken out its slot says where no key's record is, until the slots are made anew. One thread may put and
+take out while others look up: a record is never changed once it is found, and a new value is a new record. The hash has
+a secret: who may choose keys could else choose such as all fall on one slot, and each would cost as much as all before.
 """
 
 from array import array
 from collections.abc import Iterator
-from itertools import chain
 from typing import Final
-from zlib import crc32
 
-_KEY_BYTES_MAX: Final = 255
+from streams.core.hashing import SECRET_BYTES, KeyedHash
+
+_KEY_BYTES_MAX: Final = 254
+_NO_KEY: Final = 255
+"""The length that the record says to which emptied slots point."""
+_GONE: Final = 1
+"""Where that record is."""
 _SLOTS_MIN: Final = 64
 _LOAD_MAX: Final = 0.75
 _GROWTH: Final = 3
 _RECORDS_PER_KEY_MAX: Final = 2
 """Records that were replaced are left behind when there are so many."""
-_PROBES_MAX: Final = 64
-"""Of keys that nobody has chosen, hardly one in a million is not among so many slots."""
 _SLOT_TYPE: Final = "I"
 
-_Crowded = dict[bytes, int]
+Packed = tuple[bytearray, memoryview, int, bytes]
+"""(records, slots, how many keys, secret): all that a table holds, not copied, for keeping and taking up again."""
 
-Packed = tuple[bytearray, memoryview, int, _Crowded]
-"""(records, slots, how many keys, the crowded): all that a table holds, not copied, for keeping and taking up again."""
-
-_Table = tuple["array[int]", bytearray, _Crowded]
-"""Slots, records, and where the records of those keys begin that found no slot."""
+_Table = tuple["array[int]", bytearray]
 
 
 class PackedTable:
-    """``bytes`` keys of up to 255 bytes, each with a value of ``value_bytes`` bytes; four gigabytes in all at most.
+    """``bytes`` keys of up to 254 bytes, each with a value of ``value_bytes`` bytes; four gigabytes in all at most."""
 
-    Nothing is ever taken out.
-    """
-
-    def __init__(self, value_bytes: int) -> None:
-        """Starts empty."""
+    def __init__(self, value_bytes: int, secret: bytes = bytes(SECRET_BYTES)) -> None:
+        """Starts empty; ``secret`` (16 bytes) keeps its slots from who chooses the keys, and shows in nothing else."""
         self._key_at = value_bytes + 1
+        self._secret = secret
+        self._hash = KeyedHash(secret)
         # Replaced together: who looks up needs slots of these very records. None begins at 0, so an empty slot says 0.
-        self._table: _Table = _slots(_SLOTS_MIN), bytearray(1), {}
-        self._keys = self._written = 0
+        self._table = _slots(_SLOTS_MIN), self._no_records()
+        self._keys = self._written = self._used = 0
 
     def __len__(self) -> int:
         """How many keys there are."""
@@ -70,17 +67,12 @@ class PackedTable:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of ``key``, or None."""
-        slots, records, crowded = self._table
+        slots, records = self._table
         key_at = self._key_at
-        slot = crc32(key) % len(slots)
-        probes_left = _PROBES_MAX
+        slot = self._hash(key) % len(slots)
         while at := slots[slot]:
             if records.startswith(key, at + key_at) and records[at] == len(key):
                 return bytes(records[at + 1 : at + key_at])
-            probes_left -= 1
-            if not probes_left:
-                found = crowded.get(key)
-                return None if found is None else bytes(records[found + 1 : found + key_at])
             slot = slot + 1 if slot + 1 < len(slots) else 0
         return None
 
@@ -93,77 +85,96 @@ class PackedTable:
         """
         if len(key) > _KEY_BYTES_MAX or len(value) != self._key_at - 1:
             raise ValueError(f"a key of {len(key)} bytes, a value of {len(value)}")
-        slots, records, crowded = self._table
-        slot = _slot_of(slots, records, key, self._key_at)
-        self._keys += key not in crowded if slot < 0 else not slots[slot]
+        slots, records = self._table
+        slot = self._slot_of(slots, records, key)
+        if slots[slot] <= _GONE:
+            self._keys += 1
+            self._used += not slots[slot]
         self._written += 1
         at = len(records)
         records += bytes((len(key),)) + value + key
-        if slot < 0:
-            crowded[key] = at
-        else:
-            slots[slot] = at  # from here on it is found
-        if self._written > _RECORDS_PER_KEY_MAX * self._keys + _SLOTS_MIN:
-            records = bytearray(1)
-            self._table = _spread(self._table, records, len(slots), self._key_at)
-            self._written = self._keys
-        elif self._keys > _LOAD_MAX * len(slots):
-            self._table = _spread(self._table, records, _GROWTH * self._keys, self._key_at)
+        slots[slot] = at  # from here on it is found
+        self._tidy()
+
+    def __delitem__(self, key: bytes) -> None:
+        """Takes a key out.
+
+        Raises:
+            KeyError: it is not there.
+        """
+        slots, records = self._table
+        slot = self._slot_of(slots, records, key)
+        if slots[slot] <= _GONE:
+            raise KeyError(key)
+        slots[slot] = _GONE
+        self._keys -= 1
+        self._tidy()
 
     @property
     def packed(self) -> Packed:
         """Everything it holds, not copied."""
-        slots, records, crowded = self._table
-        return records, memoryview(slots).cast("B"), self._keys, crowded
+        slots, records = self._table
+        return records, memoryview(slots).cast("B"), self._keys, self._secret
 
     def take_up(self, packed: Packed) -> None:
         """Holds what another one held, and nothing else."""
-        records, slots, self._keys, crowded = packed
-        self._table = array(_SLOT_TYPE, slots.tobytes()), records, crowded
+        records, bytes_of_slots, self._keys, self._secret = packed
+        self._hash = KeyedHash(self._secret)
+        slots = array(_SLOT_TYPE, bytes_of_slots.tobytes())
+        self._table = slots, records
         self._written = self._keys
+        self._used = len(slots) - slots.count(0)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All pairs, in no order."""
-        slots, records, crowded = self._table
-        for at in chain(filter(None, slots), tuple(crowded.values())):
-            key_at = at + self._key_at
-            yield bytes(records[key_at : key_at + records[at]]), bytes(records[at + 1 : key_at])
+        slots, records = self._table
+        for at in slots:
+            if at > _GONE:
+                key_at = at + self._key_at
+                yield bytes(records[key_at : key_at + records[at]]), bytes(records[at + 1 : key_at])
 
+    def _no_records(self) -> bytearray:
+        return bytearray((0, _NO_KEY, *bytes(self._key_at - 1)))
 
-def _slot_of(slots: "array[int]", records: bytearray, key: bytes, key_at: int) -> int:
-    """Where ``key`` is among the slots, or would be; -1 where that is among the crowded."""
-    slot = crc32(key) % len(slots)
-    probes_left = _PROBES_MAX
-    while at := slots[slot]:
-        if records.startswith(key, at + key_at) and records[at] == len(key):
-            break
-        probes_left -= 1
-        if not probes_left:
-            return -1
-        slot = slot + 1 if slot + 1 < len(slots) else 0
-    return slot
+    def _slot_of(self, slots: "array[int]", records: bytearray, key: bytes) -> int:
+        """Where ``key`` is among the slots, or is to be put."""
+        slot = self._hash(key) % len(slots)
+        emptied = -1
+        while at := slots[slot]:
+            if at == _GONE:
+                emptied = slot if emptied < 0 else emptied
+            elif records.startswith(key, at + self._key_at) and records[at] == len(key):
+                return slot
+            slot = slot + 1 if slot + 1 < len(slots) else 0
+        return slot if emptied < 0 else emptied
 
+    def _tidy(self) -> None:
+        """Leaves behind what was replaced or taken out, and makes room, once it costs no more than what led to it."""
+        slots, records = self._table
+        wanted = max(_SLOTS_MIN, _GROWTH * self._keys)
+        if self._written > _RECORDS_PER_KEY_MAX * self._keys + _SLOTS_MIN:
+            self._table = self._spread(self._no_records(), min(wanted, len(slots)))
+            self._written = self._keys
+        elif self._used > _LOAD_MAX * len(slots):
+            self._table = self._spread(records, wanted)
 
-def _spread(table: _Table, to: bytearray, size: int, key_at: int) -> _Table:
-    """The same with ``size`` slots; where ``to`` is not the table's own, with the current records copied there."""
-    slots, records, crowded = table
-    spread = _slots(size)
-    still_crowded: _Crowded = {}
-    for at in chain(filter(None, slots), crowded.values()):
-        end = at + key_at + records[at]
-        slot = crc32(records[at + key_at : end]) % size
-        probes_left = _PROBES_MAX
-        while probes_left and spread[slot]:
-            slot = slot + 1 if slot + 1 < size else 0
-            probes_left -= 1
-        moved = at if to is records else len(to)
-        if probes_left:
-            spread[slot] = moved
-        else:
-            still_crowded[bytes(records[at + key_at : end])] = moved
-        if to is not records:
-            to += records[at:end]
-    return spread, to, still_crowded
+    def _spread(self, to: bytearray, size: int) -> _Table:
+        """The same with ``size`` slots; where ``to`` is not the table's own, with the current records copied there."""
+        slots, records = self._table
+        hashed, key_at = self._hash, self._key_at
+        spread = _slots(size)
+        for at in slots:
+            if at <= _GONE:
+                continue
+            end = at + key_at + records[at]
+            slot = hashed(bytes(records[at + key_at : end])) % size
+            while spread[slot]:
+                slot = slot + 1 if slot + 1 < size else 0
+            spread[slot] = at if to is records else len(to)
+            if to is not records:
+                to += records[at:end]
+        self._used = self._keys
+        return spread, to
 
 
 def _slots(count: int) -> "array[int]":

@@ -9,7 +9,7 @@ from typing import Final
 
 from streams.core import cells, intake, keys, pending, reasons, waiting, wire
 from streams.core.case_changes import CasesOfVisits
-from streams.core.decode import decode_scans, decode_venues
+from streams.core.decode import decode_scans
 from streams.core.directory import CATEGORY_BYTES, KEPT_BYTES, NO_ATTRIBUTES, Directory, unpack_attributes
 from streams.core.in_order import InOrder, places_of
 from streams.core.inbound import AreaList, BadEvent, ScanIn
@@ -28,6 +28,7 @@ from streams.core.step import (
 )
 from streams.core.tally import Tally
 from streams.core.timeline import Timeline
+from streams.core.versions import Elsewhere, Nothing, judge_versions
 from streams.core.visit_changes import VisitChanges
 from streams.core.waiting import WaitingScan
 
@@ -259,29 +260,27 @@ def take_venues(
     venues: Directory | None = None,
     epoch: int = 0,
 ) -> Step:
-    """One step over a batch of the ``venues`` topic, or of versions sent again: what is bad leaves a trace here.
+    """One step over a batch of ``venues``, or of versions sent again: rejects, and sends on what lies elsewhere.
 
-    The register itself is read by the directory of every worker (``shell/register.py``); ``venues`` is what it holds.
+    What counts leaves no trace here; the register itself is read by the directory of every worker
+    (``shell/register.py``), and ``venues`` is what it holds. What is sent on lies right then, so it is sent once.
     """
     step = Step(number, newest_ms(records))
     desk = intake.Desk(step, room, VENUES, state, epoch)
-    for record, event in zip(records, decode_venues([record.value for record in records], areas), strict=True):
-        if record.fault is not None:
+    judged = [one._replace(timestamp=one.came.now_ms) if isinstance(one, Returned) else one for one in records]
+    verdicts = judge_versions(judged, room.partition, room.partitions, areas)
+    for record, verdict in zip(records, verdicts, strict=True):
+        if isinstance(verdict, BadEvent):
             step.count("rejected")
-            desk.reject(record, reason=record.fault.reason, detail=record.fault.detail)
-        elif record.value is None and not isinstance(record, Returned):
-            step.count("ignored")
-        elif isinstance(event, BadEvent):
-            step.count("rejected")
-            desk.reject(record, reason=event.reason, detail=event.detail)
-        elif record.key != event.venue_id.encode():
-            step.count("rejected")
-            detail = "the record's key is not its venue_id"
-            desk.reject(record, reason=reasons.KEY_MISMATCH, detail=detail)
+            desk.reject(record, reason=verdict.reason, detail=verdict.detail)
         elif isinstance(record, Returned):
             step.count("accepted" if _register_again(desk, record, venues) else "superseded")
+        elif isinstance(verdict, Elsewhere):
+            step.count("forwarded")
+            at_ms = max(record.timestamp, KAFKA_TIMESTAMP_MIN_MS)
+            step.to(VENUES).append((record.key, record.value, verdict.home, at_ms))
         else:
-            step.count("accepted")
+            step.count("ignored" if isinstance(verdict, Nothing) else "accepted")
     return step
 
 

@@ -1,12 +1,33 @@
 # Types of records.pyx.
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterator, Sequence
+from typing import Final, Self
 
 from streams.core.step import InRecord
+
+TIMESTAMP_MIN_MS: Final[int]
+TIMESTAMP_MAX_MS: Final[int]
+INFLATED: Final[int]
+HEAD: Final[int]
+SUM: Final[int]
+FORMAT: Final[int]
+COMPRESSION: Final[int]
+FRAME: Final[int]
+
+class CorruptBatchError(ValueError):
+    fault: int
+    def __init__(self, fault: int) -> None: ...
+
+class Batch(Iterator[Records]):
+    def __init__(
+        self, data: bytes, count: int, first_offset: int, last_delta: int, first_ms: int, append_ms: int = -1
+    ) -> None: ...
+    def __next__(self) -> Records: ...
 
 class Records(Sequence[InRecord]):
     @staticmethod
     def parsed(data: bytes, count: int, first_offset: int, first_ms: int, append_ms: int = -1) -> Records: ...
+    @staticmethod
+    def refused(offset: int, timestamp_ms: int, fault: int, count: int) -> Records: ...
     @staticmethod
     def of(given: Sequence[InRecord]) -> Records: ...
     def __len__(self) -> int: ...

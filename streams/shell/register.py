@@ -5,23 +5,28 @@ first scan is processed, and a room that opens waits until the reader has passed
 new owner knows at least what the old one knew. A copy on disk spares it what it has read before.
 """
 
+import os
 import threading
-from collections import deque
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from streams.core.decode import decode_venues
 from streams.core.directory import Directory
-from streams.core.inbound import AreaList, BadEvent
+from streams.core.hashing import SECRET_BYTES
+from streams.core.inbound import AreaList, VenueIn
 from streams.core.person import VENUES
+from streams.core.step import InRecord, Record
+from streams.core.versions import Removal, judge_versions
 from streams.shell.register_copy import Copied, RegisterCopy
 from streams.shell.restore import all_watermarks, log_consumer, passes
 from streams.shell.steps import take_each
 from truyvet import logs
 from truyvet.config import Settings
-from truyvet.metrics import FAILED_RECORDS, REGISTER_VENUES
+from truyvet.metrics import FAILED_RECORDS, REGISTER_CODES_CONTESTED, REGISTER_VENUES
 
 _BATCH_RECORDS: Final = 10_000
 _CONSUME_SECONDS: Final = 0.1
@@ -33,6 +38,8 @@ _COPY_RECORDS: Final = 20_000
 _COPY_SHARE: Final = 50
 """What is read beyond the copy before it is made again: a quarter of a second's reading, or so small a part of it."""
 
+_SAY_AGAIN_SECONDS: Final = 3_600.0
+
 log = logs.get("register")
 
 
@@ -41,7 +48,7 @@ class Register:
 
     def __init__(self, settings: Settings, areas: AreaList) -> None:
         self.records_read = 0
-        self.directory = Directory()
+        self.directory = Directory(os.urandom(SECRET_BYTES))
         self.newest_ms = 0
         self._settings = settings
         self._areas = areas
@@ -52,6 +59,7 @@ class Register:
         self._on_change: Callable[[], None] = lambda: None
         self._copy: RegisterCopy | None = None
         self._records_copied = 0
+        self._contested_said: float | None = None
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._thread = threading.Thread(target=self._read, name="register", daemon=True)
@@ -72,7 +80,7 @@ class Register:
         self.stop()
         with self._moved:
             self._stopping = threading.Event()
-            self.directory = Directory()
+            self.directory = Directory(os.urandom(SECRET_BYTES))
             self.newest_ms = 0
             self.failed = None
             self._positions = {}
@@ -168,15 +176,17 @@ class Register:
             if all(low <= positions.get(p, -1) <= high for p, (low, high) in marks.items()):
                 self.directory.take_up(copied.contents)
                 self.newest_ms = copied.newest_ms
-                REGISTER_VENUES.set(len(self.directory))
+                self._tell()
                 return positions
             log.warning("the copy of the register is ahead of its topic, or behind it; it is read from its start")
         return {p: low for p, (low, _) in marks.items()}
 
     def _keep(self) -> None:
         """Makes the copy again, where much has come since; to be called while nothing is there to be read."""
+        if self._copy is None:
+            return
         enough = max(_COPY_RECORDS, len(self.directory) // _COPY_SHARE)
-        if self._copy is not None and self.records_read - self._records_copied >= enough:
+        if self.records_read - self._records_copied >= enough or self._copy.ages:
             self._copy.save(Copied(self._positions, self.newest_ms, self.directory.contents))
             self._records_copied = self.records_read
 
@@ -203,24 +213,40 @@ class Register:
             while len(self._changes) > _CHANGES_MAX:
                 self._changes.popleft()
             self._moved.notify_all()
-        REGISTER_VENUES.set(len(self.directory))
+        self._tell()
         self._on_change()
 
     def _put(self, records: list[Message]) -> list[bytes]:
-        """Puts venues into the directory; returns the codes that came to mean something."""
+        """Takes what counts of some records; of what does not nothing is held. The person room writes its reject."""
+        by_partition: dict[int, list[InRecord]] = defaultdict(list)
+        for one in records:
+            record = Record(one.offset() or 0, one.timestamp()[1], one.key(), one.value())
+            by_partition[one.partition() or 0].append(record)
         touched: list[bytes] = []
-        take_each(records, lambda part: self._put_all(part, touched), self._fails)
+        for partition, run in by_partition.items():
+            take_each(run, partial(self._put_run, partition, touched), partial(self._fails, partition))
         return touched
 
-    def _fails(self, record: Message, detail: str) -> None:
+    def _fails(self, partition: int, record: InRecord, detail: str) -> None:
         FAILED_RECORDS.labels(VENUES).inc()
-        log.error(
-            "the table of venues fails at a record", partition=record.partition(), offset=record.offset(), error=detail
-        )
+        log.error("the table of venues fails at a record", partition=partition, offset=record.offset, error=detail)
 
-    def _put_all(self, records: Sequence[Message], touched: list[bytes]) -> None:
-        for record, venue in zip(records, decode_venues([r.value() for r in records], self._areas), strict=True):
-            # Of what is none of its own, a tombstone too, nothing is held; the person room writes its reject.
-            if not isinstance(venue, BadEvent) and record.key() == venue.venue_id.encode():
-                self.newest_ms = max(self.newest_ms, record.timestamp()[1])
-                touched += self.directory.put(venue)
+    def _put_run(self, partition: int, touched: list[bytes], records: Sequence[InRecord]) -> None:
+        """Takes records of one partition, in their order; adds the codes that came to mean something to ``touched``."""
+        verdicts = judge_versions(records, partition, self._settings.partitions, self._areas)
+        for record, verdict in zip(records, verdicts, strict=True):
+            if isinstance(verdict, VenueIn):
+                touched += self.directory.put(verdict)
+            elif not (isinstance(verdict, Removal) and self.directory.remove(verdict.venue_id)):
+                continue
+            self.newest_ms = max(self.newest_ms, record.timestamp)
+
+    def _tell(self) -> None:
+        """Shows how many venues there are and how many codes are contested; of these the log says so once an hour."""
+        contested = self.directory.contested
+        REGISTER_VENUES.set(len(self.directory))
+        REGISTER_CODES_CONTESTED.set(contested)
+        now = time.monotonic()
+        if contested and (self._contested_said is None or now - self._contested_said >= _SAY_AGAIN_SECONDS):
+            self._contested_said = now
+            log.warning("codes are claimed by several venues; v_contested_codes lists them", codes=contested)

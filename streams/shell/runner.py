@@ -21,11 +21,12 @@ from streams.core.room import FUTURE_MS_MAX, RoomPartition
 from streams.core.step import Step
 from streams.core.times import format_ms
 from streams.shell import metering
+from streams.shell.carrying import Work
 from streams.shell.inputs import Known
 from streams.shell.register import Register
 from streams.shell.restore import end_if_known, log_consumer
 from streams.shell.restore import restore_state as restore
-from streams.shell.stepping import Stepping, Work
+from streams.shell.stepping import Stepping
 from streams.shell.steps import CoreFailedError, Hiding, purely, without_failing
 from streams.shell.store import Store
 from streams.shell.transaction import FencedError, TransactionalProducer

@@ -22,7 +22,7 @@ import faust
 from faust.tables.manager import TableManager
 from yarl import URL
 
-from infra.topics import BrokerAwayError, check_topics, topic_ids
+from infra.topics import BrokerAwayError, check_topics, delete_retention_ms, topic_ids
 from schemas.areas import load_areas
 from streams.core.person import VENUES
 from streams.core.room import PERSON_ROOM
@@ -184,7 +184,7 @@ class Worker:
         ids = self._ids = await asyncio.to_thread(_topic_ids, self._settings)
         if keep_only_stores_of(self._directory, {name: ids[name] for name in CHANGELOGS}):
             log.warning("the stores are not of these changelogs and start from nothing")
-        register.start(rooms.register_changed, self._copy_of(ids[VENUES]))
+        register.start(rooms.register_changed, await self._copy_of(ids[VENUES]))
         # Meanwhile the worker joins its group and opens its partitions; what they do waits for the register.
         tasks = [
             asyncio.create_task(_loaded(register)),
@@ -207,8 +207,10 @@ class Worker:
         log.info("worker has stopped")
         return 1 if app.crashed else 0
 
-    def _copy_of(self, topic_id: str) -> RegisterCopy:
-        return RegisterCopy(self._directory / "register", topic_id)
+    async def _copy_of(self, topic_id: str) -> RegisterCopy:
+        """The copy on disk of the register with this id of the broker's; waits for the broker."""
+        kept_ms = await asyncio.to_thread(_patiently, lambda: delete_retention_ms(self._settings, VENUES))
+        return RegisterCopy(self._directory / "register", topic_id, kept_ms)
 
     async def _look_at_inputs(self, rooms: Rooms) -> None:
         while True:
@@ -225,7 +227,7 @@ class Worker:
             if topic_id != self._ids[VENUES]:
                 log.error("the register's topic was made anew: it counts as it is now", topic=VENUES)
                 self._ids[VENUES] = topic_id
-                await asyncio.to_thread(self._register.begin_anew, self._copy_of(topic_id))
+                await asyncio.to_thread(self._register.begin_anew, await self._copy_of(topic_id))
 
     async def _watch(self, app: faust.App, register: Register, stopping: asyncio.Event) -> None:
         """Measures once a second; ends the process where Faust itself or the register's reader has failed."""

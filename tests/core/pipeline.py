@@ -16,14 +16,14 @@ from producers.lines import CASES, ERASURES, SCANS, VENUES, VENUES_LATE, read_li
 from schemas.areas import load_areas
 from streams.core import cases, erasure, expiry, keys, person, portions, proximity, venue, waiting
 from streams.core.crossing import CASE_VISITS, VISITS
-from streams.core.decode import decode_venue
 from streams.core.directory import Directory
-from streams.core.inbound import BadEvent
+from streams.core.inbound import VenueIn
 from streams.core.partition import partition_of
 from streams.core.returned import RETURNS, Returned, by_topic
 from streams.core.room import RoomPartition
 from streams.core.step import BY_KEY, HeadedMessage, Headers, InRecord, Record, Step
 from streams.core.times import LocalClock
+from streams.core.versions import Removal, judge_versions
 from truyvet.rulesets import load_rulesets
 
 Row = dict[str, Any]
@@ -129,18 +129,9 @@ class Pipeline:
 
     def register(self) -> None:
         """Takes everything in ``venues`` that was not taken, then looks at what waits."""
-        for room in self.rooms:
-            records = self._fresh("venues", room.partition)
-            for record in records:
-                event = decode_venue(record.value, AREAS) if record.value is not None else None
-                if event is None or isinstance(event, BadEvent) or record.key != event.venue_id.encode():
-                    continue
-                self.directory.put(event)
-                self.register_ms = max(self.register_ms, record.timestamp)
-            if records:
-                state = self.person_states[room.partition]
-                step = person.take_venues(room, self._number("person", room), records, state, AREAS)
-                self._commit("person", room, step)
+        while any(len(self.logs["venues", p]) > self.steps["next venues", p] for p in range(self.partitions)):
+            for room in self.rooms:
+                self._take_versions(room, self._fresh("venues", room.partition))
         for room, state in zip(self.rooms, self.person_states, strict=True):
             waits = waiting.waiting_for(None, state, 1_000_000)
             if waits:
@@ -148,6 +139,20 @@ class Pipeline:
                     room, self._number("person", room), waits, self.register_ms, state, self.directory
                 )
                 self._commit("person", room, step)
+
+    def _take_versions(self, room: RoomPartition, records: list[Record]) -> None:
+        for record, verdict in zip(
+            records, judge_versions(records, room.partition, self.partitions, AREAS), strict=True
+        ):
+            if isinstance(verdict, VenueIn):
+                self.directory.put(verdict)
+            elif not (isinstance(verdict, Removal) and self.directory.remove(verdict.venue_id)):
+                continue
+            self.register_ms = max(self.register_ms, record.timestamp)
+        if records:
+            state = self.person_states[room.partition]
+            step = person.take_venues(room, self._number("person", room), records, state, AREAS)
+            self._commit("person", room, step)
 
     def run(self, cut: Cut) -> None:
         """Takes everything in the persons' topics and what crosses, in batches of the sizes that ``cut`` gives."""
@@ -227,9 +232,9 @@ class Pipeline:
 
     def _deliver(self, message: HeadedMessage) -> None:
         topic, partition, key, value, timestamp_ms, headers = message
-        if topic in (*PERSONS, *CROSSING, person.VENUES):
+        if topic in (person.VENUES, *PERSONS, *CROSSING):
             self.produce(topic, key, value, timestamp_ms, partition, headers)
-        if topic not in (*PERSONS, person.VENUES, CASE_VISITS, "venue-marks"):
+        if topic not in (person.VENUES, *PERSONS, CASE_VISITS, "venue-marks"):
             self.outputs[topic].append(json.loads(value or b""))
 
     def views(self) -> dict[str, list[Row]]:

@@ -10,7 +10,7 @@ CORE = Path(streams.core.__file__).parent
 ALLOWED_OUTSIDE = {"msgspec", "numpy"}
 ALLOWED_STANDARD = {
     "base64", "bisect", "collections", "dataclasses", "datetime", "itertools", "json", "math", "re", "struct",
-    "types", "typing", "hashlib", "codecs", "string", "array", "zlib",
+    "types", "typing", "hashlib", "codecs", "string", "array", "heapq", "zlib",
 }  # fmt: skip
 BANNED_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
 BANNED_ATTRIBUTES = {"now", "utcnow", "today", "urandom", "getrandom"}

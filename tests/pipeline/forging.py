@@ -60,7 +60,7 @@ def record(
     return varint(len(inside)) + inside
 
 
-def batch(
+def batch(  # noqa: PLR0913 - all that a head says
     records: bytes | Iterable[bytes],
     count: int,
     compression: int = 0,
@@ -74,7 +74,7 @@ def batch(
     sum_off_by: int = 0,
     producer_id: int = -1,
 ) -> bytes:
-    """A batch with a right checksum around anything; ``packed`` is what stands behind its head instead of ``records``."""
+    """A batch with a right checksum around anything; ``packed`` stands behind its head instead of ``records``."""
     data = records if isinstance(records, bytes) else b"".join(records)
     if packed is None:
         packed = COMPRESSIONS[compression](data)
@@ -88,7 +88,8 @@ def batch(
 
 def zeros(before: bytes, count: int, behind: bytes) -> bytes:
     """A zstd frame without a declared size, of ``count`` zero bytes between two texts: four bytes for 128 KiB."""
-    blocks = [(0, before), *((1, min(131_072, count - at)) for at in range(0, count, 131_072)), (0, behind)]
+    zeroes = [(1, min(131_072, count - at)) for at in range(0, count, 131_072)]
+    blocks: list[tuple[int, bytes | int]] = [(0, before), *zeroes, (0, behind)]
     out = b"\x28\xb5\x2f\xfd\0" + bytes([(23 - 10) << 3])
     for number, (kind, what) in enumerate(blocks):
         size, body = (len(what), what) if isinstance(what, bytes) else (what, b"\0")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from streams.core import expiry, migrate
+from streams.core import expiry, intake, migrate
 from streams.core.keys import SWEPT
 from streams.core.room import RoomPartition
 from streams.core.step import Record, StateReader, Step
@@ -49,7 +49,7 @@ def test_what_the_store_raises_is_not_the_cores() -> None:
     with pytest.raises(ValueError, match="the disk does not give"):
         steps.purely(lambda state: state.get(b"k"), _Broken())
     with pytest.raises(MemoryError):
-        steps.purely(lambda _: [].remove(1) if False else _run_out(), MemoryState())
+        steps.purely(lambda _: _run_out(), MemoryState())
     with pytest.raises(steps.CoreFailedError) as caught:
         steps.purely(lambda state: expiry.take_expiry("person", ROOM, 1, "x", b"", state), MemoryState())  # type: ignore[arg-type]
     assert caught.value.detail.startswith("TypeError at streams.core.expiry:cutoffs:")
@@ -146,7 +146,7 @@ def test_a_row_of_a_failed_record_needs_nothing_of_the_core(monkeypatch: pytest.
     """Where the writing of rejects fails too, the row is bare."""
     record = Record(7, NOW_MS, b"f" * 32, b"{}")
     whole = steps.take_failed(ROOM, 3, "scans", 0, record, "KeyError at m:f:1", MemoryState())
-    monkeypatch.setattr(steps.intake, "Desk", None)
+    monkeypatch.setattr(intake, "Desk", None)
     bare = steps.take_failed(ROOM, 3, "scans", 0, record, "KeyError at m:f:1", MemoryState())
 
     def only(step: Step) -> bytes:

@@ -45,6 +45,10 @@ class _Table:
             if held is None or held[0] <= revision:
                 self._newest[key] = revision, row
 
+    def final(self, keys: Sequence[str]) -> Rows:
+        """The final rows of these keys, with all columns."""
+        return [self._newest[key,][1] for key in keys if (key,) in self._newest]
+
     def rows(self) -> list[dict[str, Any]]:
         """The final rows as they are exported, in key order."""
         final = [self._shown_of(row) for _, (_, row) in sorted(self._newest.items(), key=itemgetter(0))]
@@ -71,6 +75,10 @@ class FakeClickHouse:
     def rows(self, table: str) -> list[dict[str, Any]]:
         """The table's final rows in key order, as ``truyvet export`` writes them."""
         return self._tables[table].rows()
+
+    def final(self, table: str, keys: Sequence[str]) -> Rows:
+        """The final rows of these keys, with all columns."""
+        return self._tables[table].final(keys)
 
     def duplicates(self) -> list[str]:
         """Keys and revisions that were ever inserted with two different contents: there must be none."""
@@ -141,6 +149,10 @@ class FakeBackend(Closing):
 
     def insert(self, table: str, columns: Columns) -> None:
         self.insert_blocks(table, [self.prepare(table, columns)])
+
+    def final_rows(self, table: str, keys: Sequence[str]) -> Rows:
+        self._clickhouse.check_available()
+        return self._clickhouse.final(table, keys)
 
     def maintain(self, sql: str) -> Rows:
         raise NotImplementedError(sql)

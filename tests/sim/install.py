@@ -18,6 +18,7 @@ import streams.core.expiry
 import streams.core.held_scans
 import streams.core.pending
 import streams.shell.inputs
+import streams.shell.metering
 import streams.shell.register
 import streams.shell.restore
 import streams.shell.rooms
@@ -41,6 +42,8 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
     """(module, name, what stands there in the simulation)."""
     time, threading = SimTime(world), SimThreading(world)
     timed = (
+        streams.shell.metering,
+        streams.shell.register,
         streams.shell.runner,
         streams.shell.stepping,
         streams.shell.restore,

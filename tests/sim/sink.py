@@ -42,4 +42,4 @@ class SimSink:
 def decoders(settings: Settings) -> dict[str, TopicDecoder]:
     """What makes rows of the records of each topic."""
     zone = ZoneInfo(settings.report_timezone)
-    return {settings.topic(topic): decoder_of(topic, AREAS, zone) for topic in SINK_TOPICS}
+    return {settings.topic(topic): decoder_of(topic, AREAS, zone, settings.partitions) for topic in SINK_TOPICS}

@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS `checkin`.`venue_hour` (`hour` Int64, `venue_id` Stri
 CREATE TABLE IF NOT EXISTS `checkin`.`area_day` (`day` UInt32, `level` String, `code` String, `part` String, `scans` UInt64, `persons` UInt64, `active_venues` UInt64, `revision` UInt64) ENGINE = ReplacingMergeTree(revision) PARTITION BY `day` ORDER BY (`day`, `level`, `code`, `part`) SETTINGS old_parts_lifetime = 40;
 CREATE TABLE IF NOT EXISTS `checkin`.areas (level String, code String, name String, district_code String, province_code String, revision UInt64) ENGINE = ReplacingMergeTree(revision) ORDER BY code;
 CREATE TABLE IF NOT EXISTS `checkin`.identity (id String, revision UInt64) ENGINE = ReplacingMergeTree(revision) ORDER BY id;
+CREATE TABLE IF NOT EXISTS `checkin`.registers (topic_id String, generation UInt64) ENGINE = ReplacingMergeTree(generation) ORDER BY topic_id;
 CREATE TABLE IF NOT EXISTS `checkin`.forgetting (run String, person_id String) ENGINE = Memory;
 DROP TABLE IF EXISTS `checkin`.a_report_daily;
 DROP TABLE IF EXISTS `checkin`.a_ward_minute;
@@ -22,6 +23,7 @@ DROP TABLE IF EXISTS `checkin`.v_report_daily;
 DROP TABLE IF EXISTS `checkin`.v_area_day;
 DROP TABLE IF EXISTS `checkin`.v_venue_hour;
 DROP TABLE IF EXISTS `checkin`.v_ward_minute;
+DROP TABLE IF EXISTS `checkin`.v_contested_codes;
 DROP TABLE IF EXISTS `checkin`.v_venues;
 DROP TABLE IF EXISTS `checkin`.v_exposures;
 DROP TABLE IF EXISTS `checkin`.v_visits;
@@ -61,6 +63,13 @@ FROM (
         registered_at AS registered_ms, status, dwell_minutes, codes
     FROM `checkin`.venues FINAL
 );
+CREATE VIEW IF NOT EXISTS `checkin`.v_contested_codes AS 
+SELECT code, count() AS claimants,
+    tupleElement(arrayElement(arraySort(groupArray((registered_at, venue_id))), 1), 2) AS first_claimant
+FROM (
+    SELECT DISTINCT venue_id, registered_at, arrayJoin(codes) AS code FROM `checkin`.venues FINAL WHERE status != 'removed'
+)
+GROUP BY code HAVING count() > 1;
 CREATE VIEW IF NOT EXISTS `checkin`.v_ward_minute AS 
 SELECT toDate(concat(substring(toString(day_number), 1, 4), '-', substring(toString(day_number), 5, 2), '-', substring(toString(day_number), 7, 2))) AS day, concat(formatDateTime(toDateTime(intDiv(minute_ms, 1000), 'UTC'), '%FT%T'), '.', substring(toString(1000 + minute_ms % 1000), 2), 'Z') AS minute, minute_ms, ward_code, scans, ins, outs, passes
 FROM (

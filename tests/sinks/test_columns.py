@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.areas import load_areas
-from sinks.columns import decoder_of, local_days, times_ms
+from sinks.columns import decoder_of, times_ms
+from sinks.days import local_days
 from sinks.records import Records
 from sinks.tables import CLICKHOUSE_TYPES, SINK_TOPICS, TABLES, ColumnType
 from streams.core.times import LocalClock, format_ms

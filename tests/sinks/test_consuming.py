@@ -9,7 +9,8 @@ from schemas.areas import load_areas
 from sinks import consuming as module
 from sinks.backends import Backend
 from sinks.columns import decoder_of
-from sinks.consuming import Consuming, Fetched
+from sinks.consuming import Consuming
+from sinks.records import Fetched
 from sinks.status import Status
 from tests.sinks.test_backends import ZONE, FakeRecord
 from truyvet.config import Settings

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from schemas.areas import load_areas
 from sinks.backends import Backend, Reader, open_backend
+from sinks.venue_rows import store_removals
 from tests.sinks import data
 from tests.sinks.test_backends import store
 from truyvet import report as report_verb
@@ -52,6 +53,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
                 ),
             ],
         )
+        store_removals(backend, {"NEW1": 1_000})
         hours = [
             ("2021-10-07T03:00:00.000Z", "OLD", 2),  # seven days before: just counts
             ("2021-10-06T03:00:00.000Z", "EIGHTH", 2),  # eight days before: does not
@@ -118,11 +120,11 @@ def test_communes_without_scans(hanoi: DailyReport) -> None:
 
 
 def test_silent_and_closed_venues(hanoi: DailyReport) -> None:
-    """Silent: active on the 7th to the 13th, not on the 14th, in Hanoi now. Closed: NEW2, with six scans."""
+    """Silent: active on the 7th to the 13th, not on the 14th, in Hanoi now. Closed: NEW2; removed: NEW1."""
     assert [venue.venue_id for venue in hanoi.silent_venues.venues] == ["OLD"]
     assert hanoi.silent_venues.count == 1
     closed = hanoi.closed_venues_with_scans
-    assert (closed.count, closed.scans, [venue.venue_id for venue in closed.venues]) == (1, 6, ["NEW2"])
+    assert (closed.count, closed.scans, [venue.venue_id for venue in closed.venues]) == (2, 9, ["NEW1", "NEW2"])
 
 
 def test_a_venue_belongs_to_its_present_area(reader: Reader) -> None:
@@ -166,7 +168,7 @@ def test_vietnamese(hanoi: DailyReport) -> None:
     assert "Lượt quét" in text
     assert "không có lượt quét: 578 trên 579" in text
     assert "… và 568 nơi khác" in text
-    assert "Địa điểm đã đóng vẫn có lượt quét: 1 (6 lượt)" in text
+    assert "Địa điểm đã đóng vẫn có lượt quét: 2 (9 lượt)" in text
 
 
 def test_english(hanoi: DailyReport) -> None:

@@ -12,6 +12,7 @@ from sinks import schema_steps
 from sinks.backends import Backend, StorageError, open_backend
 from sinks.ddl import quoted
 from streams.core import wire
+from streams.core.rejected import Origin
 from tests.sinks import data
 from tests.sinks.test_backends import decoded, rows, store
 from truyvet.config import Settings
@@ -141,7 +142,8 @@ def test_records_of_an_older_release_are_read_as_its_rows() -> None:
 
 def test_a_row_s_order_is_the_core_s() -> None:
     """The sink takes the revision that the core writes."""
-    value = wire.reject("checkin.scans", 1, 2, 0, b"k", b"p", reason="too_old", detail="d", status="waiting")
+    origin = Origin("checkin.scans", 3, 1, 2)
+    value = wire.reject(origin, 0, b"k", b"p", reason="too_old", detail="d", status="waiting")
     [(_, columns)] = decoded("rejects", [msgspec.json.decode(value)])
     assert list(columns["revision"]) == [2]
     assert base64.b64decode(columns["payload"][0]) == b"p"

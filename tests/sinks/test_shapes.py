@@ -13,6 +13,7 @@ from sinks import columns as module
 from sinks.backends import as_list
 from sinks.columns import NotOursError, decoder_of
 from sinks.cut import FIELDS_MAX, Cutter, Kind, cut
+from sinks.days import local_days
 from sinks.records import Records
 from sinks.tables import TABLES
 from streams.core import directory, wire
@@ -239,5 +240,5 @@ def test_days_far_apart() -> None:
     """Days of times that span years are those of times close together."""
     times = np.array([0, 1_634_144_123_456, 4_102_444_799_999], np.int64)
     clock = LocalClock(ZONE)
-    apart = [int(module.local_days(times[number : number + 1], clock)[0]) for number in range(3)]
-    assert module.local_days(times, clock).tolist() == apart == [19700101, 20211013, 21000101]
+    apart = [int(local_days(times[number : number + 1], clock)[0]) for number in range(3)]
+    assert local_days(times, clock).tolist() == apart == [19700101, 20211013, 21000101]

@@ -1,0 +1,9 @@
+from collections.abc import Iterable
+
+SECRET_BYTES: int
+
+def partitions_of(keys: Iterable[bytes | None], partitions: int) -> list[int]: ...
+
+class KeyedHash:
+    def __init__(self, secret: bytes) -> None: ...
+    def __call__(self, key: bytes) -> int: ...
