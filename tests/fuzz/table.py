@@ -19,10 +19,10 @@ _ROOMS: Final = {
     "scans": (*_OF_PERSONS, reasons.TOO_OLD, reasons.CONFLICTING_DUPLICATE, "waiting", "duplicate"),
     "cases": (*_OF_PERSONS, reasons.TOO_OLD, reasons.UNKNOWN_RULESET, "duplicate", "superseded"),
     "erasures": ("forwarded", reasons.IN_FUTURE, "accepted", "superseded"),
-    "venues": ("accepted", "ignored"),
+    "venues": ("accepted", "forwarded", reasons.IN_FUTURE),
 }
 _RETURNED: Final = {
-    topic: ("accepted", "superseded") if topic == "venues" else (*verdicts, reasons.MISROUTED)
+    topic: ("accepted", "superseded", reasons.IN_FUTURE) if topic == "venues" else (*verdicts, reasons.MISROUTED)
     for topic, verdicts in _ROOMS.items()
 }
 _VERDICTS: Final = frozenset(
@@ -35,7 +35,11 @@ _VERDICTS: Final = frozenset(
     | {"visits accepted", "case-visits accepted", "venue-marks accepted", "venue-marks duplicate"}
     | {f"{topic} {rooms.FOREIGN}" for topic in rooms.CROSSING}
 )
-_SELDOM: Final = frozenset(f"{topic} {rooms.UNFIT}" for topic in rooms.CROSSING)
+_SELDOM: Final = frozenset(f"{topic} {rooms.UNFIT}" for topic in rooms.CROSSING) | {
+    f"{came}venues {outcome}"
+    for came in ("", "returned ")
+    for outcome in ("ignored", "forwarded", "removed", "misrouted")
+}
 
 READERS: Final[tuple[Reader, ...]] = (
     Reader("rooms", rooms.episode, _VERDICTS, _SELDOM, weight=12),
