@@ -65,7 +65,7 @@ class FetchedBatch:
             # Of an older format, or cut off: where it begins and when it was is all that is asked.
             begin = int.from_bytes(packed[:8], "big", signed=True)
             stamp = int.from_bytes(packed[_TIME_BEFORE], "big", signed=True)
-            magic = packed[_MAGIC_AT] if _MAGIC_AT < len(packed) else _MAGIC
+            magic = packed[_MAGIC_AT] if len(packed) > _MAGIC_AT else _MAGIC
             self.head = Head(begin, len(packed) - _FRAME_BYTES, 0, magic, 0, 0, 0, stamp, stamp, -1, 0, 0, 1)
         self.refused = False
         """Whether the gate let none of it through, once that is known."""

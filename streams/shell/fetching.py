@@ -7,7 +7,7 @@ batch says of itself is judged by ``batch_gate.py``; where the next fetch begins
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from aiokafka.consumer import fetcher
 

@@ -10,20 +10,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-
 from streams.core.decode import decode_venues
 from streams.core.directory import Directory
 from streams.core.inbound import AreaList, BadEvent
 from streams.core.person import VENUES
+from streams.shell.raw_log import Fetched, Message, RawLog, messages
 from streams.shell.register_copy import Copied, RegisterCopy
-from streams.shell.restore import all_watermarks, log_consumer, passes
+from streams.shell.restore import all_watermarks, log_consumer
 from truyvet import logs
 from truyvet.config import Settings
 from truyvet.metrics import REGISTER_VENUES
 
-_BATCH_RECORDS: Final = 10_000
-_CONSUME_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 _FETCH_WAIT_MS: Final = 250
 """What is new comes at once; a shorter wait would only keep an idle broker busy."""
 _CHANGES_MAX: Final = 200_000
@@ -106,12 +104,7 @@ class Register:
 
     def end_offsets(self) -> dict[int, int]:
         """Where the register ends now, by partition; waits for the broker."""
-        consumer = log_consumer(self._settings)
-        try:
-            marks = all_watermarks(consumer, self._topic, self._settings.partitions)
-            return {partition: high for partition, (_, high) in marks.items()}
-        finally:
-            consumer.close()
+        return {partition: high for partition, (_, high) in self._watermarks().items()}
 
     def catch_up(self) -> None:
         """Returns once everything is read that the topic holds now; waits for the broker.
@@ -121,18 +114,24 @@ class Register:
         """
         self.wait_until_read(self.end_offsets())
 
-    def _read(self) -> None:
-        consumer = log_consumer(self._settings, **{"fetch.wait.max.ms": _FETCH_WAIT_MS})
+    def _watermarks(self) -> dict[int, tuple[int, int]]:
+        consumer = log_consumer(self._settings)
         try:
-            marks = all_watermarks(consumer, self._topic, self._settings.partitions)
-            starts = self._take_up(marks)
+            return all_watermarks(consumer, self._topic, self._settings.partitions)
+        finally:
+            consumer.close()
+
+    def _read(self) -> None:
+        log_reader = RawLog(self._settings, wait_ms=_FETCH_WAIT_MS)
+        try:
+            starts = self._take_up(self._watermarks())
             with self._moved:
                 self._positions = dict(starts)
-            consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
+            log_reader.assign({(self._topic, p): offset for p, offset in starts.items()})
             while not self._stopping.is_set():
-                messages = consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS)
-                self._take(messages)
-                if not messages:
+                fetched = log_reader.poll(_POLL_SECONDS)
+                self._take(fetched)
+                if not fetched:
                     self._keep()
         except BaseException as error:
             log.exception("the register cannot be read any further")
@@ -141,7 +140,7 @@ class Register:
         finally:
             with self._moved:
                 self._moved.notify_all()
-            consumer.close()
+            log_reader.close()
 
     def _take_up(self, marks: dict[int, tuple[int, int]]) -> dict[int, int]:
         """Where to read from, by partition: where the copy ends, unless the topic cannot be the one it is of."""
@@ -163,18 +162,10 @@ class Register:
             self._copy.save(Copied(self._positions, self.newest_ms, self.directory.contents))
             self._records_copied = self.records_read
 
-    def _take(self, messages: list[Message]) -> None:
-        records: list[Message] = []
-        positions: dict[int, int] = {}
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(message)
-                positions[message.partition() or 0] = (message.offset() or 0) + 1
-            elif error.code() == KafkaError._PARTITION_EOF:
-                positions[message.partition() or 0] = message.offset() or 0
-            elif not passes(error):
-                raise KafkaException(error)
+    def _take(self, fetched: list[Fetched]) -> None:
+        # What the gate refused is no version of a venue; the person room writes its reject.
+        records = [message for one in fetched for message in messages(one) if message.fault is None]
+        positions = {one.partition: one.next for one in fetched}
         if not positions:
             return
         touched = self._put(records)

@@ -43,7 +43,9 @@ def test_what_is_read_is_what_the_library_reads(given_rows: list[Row], first_off
     assert (parsed[-1].offset, newest_ms(parsed)) == (expected[-1][0], max(one[1] for one in expected))
     sizes = [parsed.fitting(place, 1, 1)[1] for place in range(len(given_rows))]
     for size, (_, key, value, more) in zip(sizes, given_rows, strict=True):
-        written = len(key or b"") + len(value or b"") + sum(len(name.encode()) + len(text or b"") for name, text in more)
+        written = (
+            len(key or b"") + len(value or b"") + sum(len(name.encode()) + len(text or b"") for name, text in more)
+        )
         assert written < size <= written + 40
     assert parsed.fitting(0, len(sizes), sum(sizes) + 1) == (len(sizes), sum(sizes))
     for start in range(len(sizes)):

@@ -60,7 +60,7 @@ def record(
     return varint(len(inside)) + inside
 
 
-def batch(
+def batch(  # noqa: PLR0913 - all that a head says may be forged
     records: bytes | Iterable[bytes],
     count: int,
     compression: int = 0,
@@ -74,7 +74,7 @@ def batch(
     sum_off_by: int = 0,
     producer_id: int = -1,
 ) -> bytes:
-    """A batch with a right checksum around anything; ``packed`` is what stands behind its head instead of ``records``."""
+    """A batch with a right checksum around anything; ``packed`` stands behind its head instead of ``records``."""
     data = records if isinstance(records, bytes) else b"".join(records)
     if packed is None:
         packed = COMPRESSIONS[compression](data)

@@ -220,9 +220,7 @@ def test_memory_goes_with_what_was_inflated() -> None:
     assert (seen, max(sizes)) == (count, 65_536)
     tracemalloc.start()
     held = [records for _ in range(8) for records in judged(batch(b"", 1, 4, packed=bomb(60 * MIB)))]
-    assert {one.fault.detail for [one] in held if one.fault} == {
-        f"the value has {60 * MIB} bytes, more than 65536"
-    }
+    assert {one.fault.detail for [one] in held if one.fault} == {f"the value has {60 * MIB} bytes, more than 65536"}
     assert tracemalloc.get_traced_memory()[0] < MIB
     tracemalloc.stop()
 
@@ -247,6 +245,7 @@ def test_a_batch_damaged_on_its_way_is_fetched_again() -> None:
 
 def test_what_was_aborted_does_not_count() -> None:
     """A producer's batches from where its aborted transaction begins to the marker that ends it; no others."""
+
     def by(producer: int, base: int, attributes: int) -> bytes:
         return batch([record(0)], 1, base=base, producer_id=producer, attributes=attributes)
 

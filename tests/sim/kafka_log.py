@@ -65,6 +65,7 @@ class Record(NamedTuple):
     headers: Headers
     transaction: Transaction | None
     appended: float
+    fault = None
 
 
 class Log:
