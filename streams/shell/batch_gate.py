@@ -48,7 +48,7 @@ class Head(NamedTuple):
     producer_id: int
     producer_epoch: int
     sequence: int
-    count: int
+    records: int
 
 
 class FetchedBatch:
@@ -99,12 +99,12 @@ class FetchedBatch:
         head = self.head
         try:
             batch = Batch(
-                self._inside(), head.count, head.base_offset, head.last_delta, head.first_ms,
+                self._inside(), head.records, head.base_offset, head.last_delta, head.first_ms,
                 head.max_ms if head.attributes & _APPEND_TIME else -1,
             )  # fmt: skip
         except CorruptBatchError as error:
             self.refused = True
-            yield Records.refused(max(head.base_offset, start), head.max_ms, error.fault, head.count)
+            yield Records.refused(max(head.base_offset, start), head.max_ms, error.fault, head.records)
             return
         for piece in batch:
             # A fetch brings the whole of the batch that it begins in.

@@ -48,6 +48,8 @@ class _Batches:
 class _ChunkedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types here
     """What was fetched of one partition, without what was aborted; gone through chunk by chunk."""
 
+    next_fetch_offset: int
+
     def _unpack_records(self) -> Iterator[Chunk]:
         fetched = self._records
         for batch, counts in committed(fetched.data, self._aborted_transactions, _DOUBTS):

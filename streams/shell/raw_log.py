@@ -19,7 +19,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from streams.core.records import Records
-from streams.core.step import Fault
+from streams.core.step import InRecord
 from streams.shell.batch_gate import Doubts, committed
 from truyvet import logs
 from truyvet.config import Settings
@@ -60,10 +60,10 @@ class Message:
 
     __slots__ = ("_key", "_offset", "_partition", "_timestamp_ms", "_topic", "_value", "fault")
 
-    def __init__(self, fetched: Fetched, record: Any) -> None:
+    def __init__(self, fetched: Fetched, record: InRecord) -> None:
         self._topic, self._partition = fetched.topic, fetched.partition
-        self._offset, self._timestamp_ms, self._key, self._value, _, self.fault = record
-        self.fault: Fault | None
+        self._offset, self._timestamp_ms = record.offset, record.timestamp
+        self._key, self._value, self.fault = record.key, record.value, record.fault
 
     def topic(self) -> str:
         """The topic's full name."""
@@ -75,7 +75,7 @@ class Message:
 
     def offset(self) -> int:
         """Its place in the partition."""
-        return int(self._offset)
+        return self._offset
 
     def key(self) -> bytes | None:
         """The record's key."""
@@ -87,7 +87,7 @@ class Message:
 
     def timestamp(self) -> tuple[int, int]:
         """A kind that says nothing, and epoch ms."""
-        return 0, int(self._timestamp_ms)
+        return 0, self._timestamp_ms
 
 
 def messages(fetched: Fetched) -> list[Message]:

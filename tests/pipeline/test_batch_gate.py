@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core.records import TIMESTAMP_MAX_MS, Records
+from streams.core.step import Fault, Record
 from streams.shell.batch_gate import Doubts, FetchedBatch, batches, committed, judged
 from tests.pipeline.forging import COMPRESSIONS, MIB, NOW_MS, batch, bomb, record, varint, zeros
 
@@ -124,7 +125,7 @@ def test_a_record_that_is_too_large_costs_itself(made: bytes, fault: str | None)
         assert (first.fault, first.value is None) == (None, False)
         return
     key = None if "key" in fault else b"k"
-    assert first == (0, NOW_MS, key, None, (), ("oversized", fault))
+    assert first == Record(0, NOW_MS, key, None, (), Fault("oversized", fault))
     # What was refused is let go of: the entries that are left hold their own bytes only.
     assert [*records.part(1, 2)] == [second]
 

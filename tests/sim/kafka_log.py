@@ -65,7 +65,10 @@ class Record(NamedTuple):
     headers: Headers
     transaction: Transaction | None
     appended: float
-    fault = None
+
+    @property
+    def fault(self) -> None:
+        """The gate finds nothing wrong with what is simulated."""
 
 
 class Log:
