@@ -20,6 +20,7 @@ usage: ./do VERB [arguments]
   test [arguments]     ruff, mypy and every test; with arguments only pytest, with those
   chaos [arguments]    the real processes killed at random from a seed: the same rows (--kills 8 --scale 0.02: a quick one)
   truyvet [arguments]  the command line, in the project's own environment (./do truyvet --help)
+  fuzz [arguments]     every reader on valid, bent and hostile input, from a seed (--sanitized, --coverage, --planted)
   sim [arguments]      the rooms and the sink in a simulated world, crashed at every step (./do sim --help)
   bench [arguments]    the job side by side with what else one would pick (--scans 20000 --rounds 1: a quick one)
   bench TOOL [...]     what the pipeline costs: profile, scaling, state, latency, day, sizing (each with --help)
@@ -341,6 +342,10 @@ main() {
     sim)
       setup dev
       exec "$venv/bin/python" -m tests.sim "$@"
+      ;;
+    fuzz)
+      setup dev
+      exec "$venv/bin/python" -m tests.fuzz "$@"
       ;;
     bench)
       case ${1:-} in

@@ -142,7 +142,7 @@ class _EventDecoder:
         lines = b"\n".join(values)
         try:
             events = self._decode(lines)
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise NotOursError(f"{self._topic}: a record is no such event") from None
         if len(events) != len(values) or lines.count(b"\n") != len(values) - 1:
             raise NotOursError(f"{self._topic}: a record is not one line of JSON")

@@ -41,7 +41,7 @@ def _read_lines(decode_lines: Callable[[bytes], Sequence[E]], values: Sequence[b
     lines = b"\n".join(values)
     try:
         events = decode_lines(lines)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return events if len(events) == len(values) and lines.count(b"\n") == len(values) - 1 else None
 

@@ -57,6 +57,7 @@ cdef int64_t FUTURE_MS = FUTURE_MS_MAX
 cdef int64_t TIMESTAMP_MS = TIMESTAMP_MS_MAX
 cdef int64_t max_ms[CATEGORIES_MAX]
 cdef tuple CATEGORY_NAMES = CATEGORY_BYTES
+cdef int categories = len(CATEGORY_BYTES)
 cdef tuple DIRECTION_NAMES = tuple([name.encode() for name in DIRECTIONS])
 cdef tuple SOURCE_NAMES = tuple([name.encode() for name in SOURCES])
 cdef bytes SCANNED = b"scanned"
@@ -298,6 +299,29 @@ cdef int32_t _last(Timeline* timeline) noexcept nogil:
     return timeline.size - length
 
 
+cdef bint _whole(Timeline* timeline) noexcept nogil:
+    """Whether the blob is packed scans from its first byte to its last, and the opening one among them.
+
+    A stray record on the state's topic may be anything; lengths that lead out of the blob are read nowhere else.
+    """
+    cdef const uint8_t* head
+    cdef int32_t at = 0
+    cdef int32_t length
+    cdef uint16_t said
+    cdef bint opened = timeline.opener < 0
+    while timeline.size - at >= FIXED_BYTES + 2:
+        head = <const uint8_t*> timeline.blob + at
+        length = FIXED_BYTES + head[10] + head[11] + head[12] + 2
+        if length > timeline.size - at or head[HEAD_BYTES + 10] >= categories:
+            return False
+        memcpy(&said, timeline.blob + at + length - 2, 2)
+        if said != length:
+            return False
+        opened |= at == timeline.opener
+        at += length
+    return opened and at == timeline.size
+
+
 cdef bint _open(Timeline* timeline, bytes head) noexcept:
     """``HeldScans._unpack_head``; False for a head that is not a plain short one."""
     cdef const char* at
@@ -308,7 +332,7 @@ cdef bint _open(Timeline* timeline, bytes head) noexcept:
     if head is None:
         return True
     at, length = PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head)
-    if (<uint8_t> at[0]) & ~HAS_FLOOR:
+    if length < 1 + SHORT_BYTES or (<uint8_t> at[0]) & ~HAS_FLOOR:
         return False
     timeline.has_floor = ((<uint8_t> at[0]) & HAS_FLOOR) != 0
     at += 1
@@ -317,7 +341,7 @@ cdef bint _open(Timeline* timeline, bytes head) noexcept:
         memcpy(&timeline.floor_ms, at, 8)
         at += 8
         length -= 8
-    if length - SHORT_BYTES > BLOB_BYTES:
+    if not 0 <= length - SHORT_BYTES <= BLOB_BYTES:
         return False
     memcpy(&timeline.closed_ms, at, 8)
     memcpy(&timeline.last_ms, at + 8, 8)
@@ -326,7 +350,7 @@ cdef bint _open(Timeline* timeline, bytes head) noexcept:
     timeline.opener = -1 if opener == NO_OPENER else opener
     timeline.size = <int32_t> (length - SHORT_BYTES)
     memcpy(timeline.blob, at + SHORT_BYTES, timeline.size)
-    return True
+    return _whole(timeline)
 
 
 cdef bytes _head(Timeline* timeline):

@@ -121,11 +121,23 @@ def find(blob: bytes, scan_id: bytes) -> tuple[StoredScan, int, int] | None:
     return None
 
 
+def _start_of(blob: bytes, end: int) -> int:
+    """Where in a packed run the scan begins that ends there.
+
+    Raises:
+        ValueError: what says so is no length of a scan, as in a head that a stray record left.
+    """
+    length = int.from_bytes(blob[end - _TAIL.size : end], "little")
+    if not _FIXED_BYTES + _TAIL.size <= length <= end:
+        raise ValueError("the packed scans are damaged")
+    return end - length
+
+
 def position(blob: bytes, place: tuple[int, bytes]) -> int:
     """Where in a packed run a scan of that place belongs; at its end is the common case."""
     end = len(blob)
     while end:
-        start = end - int.from_bytes(blob[end - 2 : end], "little")
+        start = _start_of(blob, end)
         occurred, _, _, n_scan, _, _ = _HEAD.unpack_from(blob, start)
         if (occurred, blob[start + _FIXED_BYTES : start + _FIXED_BYTES + n_scan]) < place:
             break
@@ -139,7 +151,7 @@ def areas_of_day(blob: bytes, occurred_ms: int, clock: LocalClock) -> set[bytes]
     areas: set[bytes] = set()
     end = len(blob)
     while end:
-        start = end - int.from_bytes(blob[end - 2 : end], "little")
+        start = _start_of(blob, end)
         occurred, flags, _, _, _, _ = _HEAD.unpack_from(blob, start)
         if occurred < occurred_ms - LOCAL_DAY_MS_MAX:
             break

@@ -1,0 +1,5 @@
+"""Where record batches come in."""
+
+from streams.shell.batch_gate import judged
+
+__all__ = ["judged"]
