@@ -19,7 +19,6 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from streams.core.records import Records
-from streams.core.step import InRecord
 from streams.shell.batch_gate import Doubts, committed
 from truyvet import logs
 from truyvet.config import Settings
@@ -53,46 +52,6 @@ class Fetched(NamedTuple):
     next: int
     at_end: bool = False
     """Whether there is nothing more to read for now; told once for each end."""
-
-
-class Message:
-    """A record with the methods of ``confluent_kafka.Message``; with a ``fault`` it stands for what was refused."""
-
-    __slots__ = ("_key", "_offset", "_partition", "_timestamp_ms", "_topic", "_value", "fault")
-
-    def __init__(self, fetched: Fetched, record: InRecord) -> None:
-        self._topic, self._partition = fetched.topic, fetched.partition
-        self._offset, self._timestamp_ms = record.offset, record.timestamp
-        self._key, self._value, self.fault = record.key, record.value, record.fault
-
-    def topic(self) -> str:
-        """The topic's full name."""
-        return self._topic
-
-    def partition(self) -> int:
-        """The partition's number."""
-        return self._partition
-
-    def offset(self) -> int:
-        """Its place in the partition."""
-        return self._offset
-
-    def key(self) -> bytes | None:
-        """The record's key."""
-        return self._key
-
-    def value(self) -> bytes | None:
-        """The record's value."""
-        return self._value
-
-    def timestamp(self) -> tuple[int, int]:
-        """A kind that says nothing, and epoch ms."""
-        return 0, self._timestamp_ms
-
-
-def messages(fetched: Fetched) -> list[Message]:
-    """Its records, each as an object."""
-    return [Message(fetched, record) for record in fetched.records]
 
 
 class OffsetGoneError(Exception):

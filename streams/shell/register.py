@@ -8,7 +8,7 @@ new owner knows at least what the old one knew. A copy on disk spares it what it
 import os
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final

@@ -15,8 +15,8 @@ from tests.sim.groups import Assignor, Group, by_range
 from tests.sim.kafka_consumer import Consumer
 from tests.sim.kafka_log import Headers, Log, Record, Transaction
 from tests.sim.kafka_producer import Fault, Requests
-from tests.sim.late import LateRequests
 from tests.sim.kafka_raw import RawLog
+from tests.sim.late import LateRequests
 from tests.sim.outside import World
 from truyvet.config import Settings
 

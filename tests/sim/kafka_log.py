@@ -68,10 +68,6 @@ class Record(NamedTuple):
     appended: float
     fault: Fault | None = None
 
-    @property
-    def fault(self) -> None:
-        """The gate finds nothing wrong with what is simulated."""
-
 
 class Log:
     """One partition. ``first`` is its first offset, ``end`` the next one to be given."""
