@@ -1,26 +1,27 @@
 # Types of records.pyx.
 from collections.abc import Iterator, Sequence
-from typing import Final, Self
+from typing import Self
 
 from streams.core.step import InRecord
 
-TIMESTAMP_MIN_MS: Final[int]
-TIMESTAMP_MAX_MS: Final[int]
-INFLATED: Final[int]
-HEAD: Final[int]
-SUM: Final[int]
-FORMAT: Final[int]
-COMPRESSION: Final[int]
-FRAME: Final[int]
+TIMESTAMP_MIN_MS: int
+TIMESTAMP_MAX_MS: int
+INFLATED: int
+HEAD: int
+SUM: int
+FORMAT: int
+COMPRESSION: int
+FRAME: int
 
 class CorruptBatchError(ValueError):
     fault: int
     def __init__(self, fault: int) -> None: ...
 
-class Batch(Iterator[Records]):
+class Batch:
     def __init__(
         self, data: bytes, count: int, first_offset: int, last_delta: int, first_ms: int, append_ms: int = -1
     ) -> None: ...
+    def __iter__(self) -> Iterator[Records]: ...
     def __next__(self) -> Records: ...
 
 class Records(Sequence[InRecord]):

@@ -90,7 +90,7 @@ def _zstd(packed: memoryview) -> bytes:
     # Memory that is not written to costs nothing.
     room = np.empty(INFLATED_BYTES_MAX, np.uint8)
     try:
-        size = cramjam.zstd.decompress_into(packed, room)  # type: ignore[arg-type]  # numpy has a buffer, whatever its stubs say
+        size = cramjam.zstd.decompress_into(packed, room.data)
     except cramjam.DecompressionError as error:
         raise CorruptBatchError(INFLATED if "write whole buffer" in str(error) else FRAME) from error
     return room[:size].tobytes()

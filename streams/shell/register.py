@@ -8,28 +8,26 @@ new owner knows at least what the old one knew. A copy on disk spares it what it
 import os
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
-
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.core.directory import Directory
 from streams.core.hashing import SECRET_BYTES
 from streams.core.inbound import AreaList, VenueIn
 from streams.core.person import VENUES
-from streams.core.step import InRecord, Record
+from streams.core.step import InRecord
 from streams.core.versions import Removal, judge_versions
+from streams.shell.raw_log import Fetched, RawLog
 from streams.shell.register_copy import Copied, RegisterCopy
-from streams.shell.restore import all_watermarks, log_consumer, passes
+from streams.shell.restore import all_watermarks, log_consumer
 from streams.shell.steps import take_each
 from truyvet import logs
 from truyvet.config import Settings
 from truyvet.metrics import FAILED_RECORDS, REGISTER_CODES_CONTESTED, REGISTER_VENUES
 
-_BATCH_RECORDS: Final = 10_000
-_CONSUME_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 _FETCH_WAIT_MS: Final = 250
 """What is new comes at once; a shorter wait would only keep an idle broker busy."""
 _CHANGES_MAX: Final = 200_000
@@ -131,12 +129,7 @@ class Register:
 
     def end_offsets(self) -> dict[int, int]:
         """Where the register ends now, by partition; waits for the broker."""
-        consumer = log_consumer(self._settings)
-        try:
-            marks = all_watermarks(consumer, self._topic, self._settings.partitions)
-            return {partition: high for partition, (_, high) in marks.items()}
-        finally:
-            consumer.close()
+        return {partition: high for partition, (_, high) in self._watermarks().items()}
 
     def catch_up(self) -> None:
         """Returns once everything is read that the topic holds now; waits for the broker.
@@ -146,18 +139,24 @@ class Register:
         """
         self.wait_until_read(self.end_offsets())
 
-    def _read(self) -> None:
-        consumer = log_consumer(self._settings, **{"fetch.wait.max.ms": _FETCH_WAIT_MS})
+    def _watermarks(self) -> dict[int, tuple[int, int]]:
+        consumer = log_consumer(self._settings)
         try:
-            marks = all_watermarks(consumer, self._topic, self._settings.partitions)
-            starts = self._take_up(marks)
+            return all_watermarks(consumer, self._topic, self._settings.partitions)
+        finally:
+            consumer.close()
+
+    def _read(self) -> None:
+        log_reader = RawLog(self._settings, wait_ms=_FETCH_WAIT_MS)
+        try:
+            starts = self._take_up(self._watermarks())
             with self._moved:
                 self._positions = dict(starts)
-            consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
+            log_reader.assign({(self._topic, p): offset for p, offset in starts.items()})
             while not self._stopping.is_set():
-                messages = consumer.consume(_BATCH_RECORDS, _CONSUME_SECONDS)
-                self._take(messages)
-                if not messages:
+                fetched = log_reader.poll(_POLL_SECONDS)
+                self._take(fetched)
+                if not fetched:
                     self._keep()
         except BaseException as error:
             log.exception("the register cannot be read any further")
@@ -166,7 +165,7 @@ class Register:
         finally:
             with self._moved:
                 self._moved.notify_all()
-            consumer.close()
+            log_reader.close()
 
     def _take_up(self, marks: dict[int, tuple[int, int]]) -> dict[int, int]:
         """Where to read from, by partition: where the copy ends, unless the topic cannot be the one it is of."""
@@ -190,24 +189,17 @@ class Register:
             self._copy.save(Copied(self._positions, self.newest_ms, self.directory.contents))
             self._records_copied = self.records_read
 
-    def _take(self, messages: list[Message]) -> None:
-        records: list[Message] = []
-        positions: dict[int, int] = {}
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(message)
-                positions[message.partition() or 0] = (message.offset() or 0) + 1
-            elif error.code() == KafkaError._PARTITION_EOF:
-                positions[message.partition() or 0] = message.offset() or 0
-            elif not passes(error):
-                raise KafkaException(error)
-        if not positions:
+    def _take(self, fetched: list[Fetched]) -> None:
+        """Takes what counts of what was read; of what does not nothing is held. The person room writes its reject."""
+        if not fetched:
             return
-        touched = self._put(records)
+        touched: list[bytes] = []
+        for one in fetched:
+            take = partial(self._put_run, one.partition, touched)
+            take_each(list(one.records), take, partial(self._fails, one.partition))
         with self._moved:
-            self._positions |= positions
-            self.records_read += len(records)
+            self._positions |= {one.partition: one.next for one in fetched}
+            self.records_read += sum(len(one.records) for one in fetched)
             self._changes.extend(touched)
             self._changed_in_all += len(touched)
             while len(self._changes) > _CHANGES_MAX:
@@ -215,17 +207,6 @@ class Register:
             self._moved.notify_all()
         self._tell()
         self._on_change()
-
-    def _put(self, records: list[Message]) -> list[bytes]:
-        """Takes what counts of some records; of what does not nothing is held. The person room writes its reject."""
-        by_partition: dict[int, list[InRecord]] = defaultdict(list)
-        for one in records:
-            record = Record(one.offset() or 0, one.timestamp()[1], one.key(), one.value())
-            by_partition[one.partition() or 0].append(record)
-        touched: list[bytes] = []
-        for partition, run in by_partition.items():
-            take_each(run, partial(self._put_run, partition, touched), partial(self._fails, partition))
-        return touched
 
     def _fails(self, partition: int, record: InRecord, detail: str) -> None:
         FAILED_RECORDS.labels(VENUES).inc()

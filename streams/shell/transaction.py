@@ -23,8 +23,9 @@ whatever is asked for next. Within its own transaction that is a repetition. In 
 - a late 2 (partitions) would add partitions that are not written to, or, between two transactions, begin one that
   nobody ends: the next step ends it, or the coordinator does once its time is up, and fences its owner for that;
 - a late batch is known by its sequence numbers, and is not taken twice; one that is too old to be known is refused as
-  out of order. That holds as long as the partition remembers this producer, a day by default. One that comes between
-  two transactions is refused, and brokers then refuse what follows under that epoch: the owner is fenced by itself.
+  out of order. That holds as long as the partition remembers this producer, a day by default. Where one comes before
+  the first batch of the later transaction, a broker that looks transactions up (KIP-890) refuses as out of order
+  whatever follows it under that epoch, and so fences an owner that has done nothing wrong.
 
 So, whatever it was that had no answer: once the transaction is committed, and before anything else is asked for, the
 owner takes a new epoch, and its sequence numbers begin at 0. What is late bears the old epoch and is refused for good,

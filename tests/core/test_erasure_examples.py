@@ -55,7 +55,7 @@ def test_a_dead_letter_is_bared_wherever_it_lies(*, erased_first: bool) -> None:
 def test_no_header_erases_without_a_word() -> None:
     """A request is one, whatever headers it has: on an input they are nothing, and an echo of one's own is checked."""
     pipeline = Pipeline()
-    pipeline.produce("venues", b"CAFE", dumps(VENUE).encode(), 1)
+    pipeline.produce("venues", b"CAFE", dumps(VENUE).encode(), UNTIL_MS)
     pipeline.register()
     scan = _scan()
     pipeline.produce("scans", WHO.encode(), scan, UNTIL_MS)
@@ -77,7 +77,7 @@ def test_no_header_erases_without_a_word() -> None:
 def test_what_was_sent_again_stays_resolved() -> None:
     """An erasure after a dead letter was sent again, and accepted, does not open its row anew."""
     pipeline = Pipeline()
-    pipeline.produce("venues", b"CAFE", dumps(VENUE).encode(), 1)
+    pipeline.produce("venues", b"CAFE", dumps(VENUE).encode(), UNTIL_MS)
     pipeline.register()
     scan = _scan()
     pipeline.produce("scans", WHO.encode(), scan, UNTIL_MS + 30 * wire.DAY_MS)
@@ -102,7 +102,7 @@ def test_an_erasure_of_before_what_expired_changes_no_visit(
     """A check-out's estimated start stays after the visit that expired, unless that was asked to be forgotten, too."""
     monkeypatch.setattr(held_scans, "CHUNK_BYTES_MAX", chunk_bytes)
     pipeline = Pipeline()
-    pipeline.produce("venues", b"CAFE", dumps(VENUE | {"category": "hotel"}).encode(), 1)
+    pipeline.produce("venues", b"CAFE", dumps(VENUE | {"category": "hotel"}).encode(), UNTIL_MS)
     pipeline.register()
     hour_ms = 3_600_000
     for hours, direction in ((0, "in"), (6, "out"), (16, "out")):

@@ -60,7 +60,7 @@ def record(
     return varint(len(inside)) + inside
 
 
-def batch(  # noqa: PLR0913 - all that a head says
+def batch(  # noqa: PLR0913 - all that a head says may be forged
     records: bytes | Iterable[bytes],
     count: int,
     compression: int = 0,
@@ -88,8 +88,8 @@ def batch(  # noqa: PLR0913 - all that a head says
 
 def zeros(before: bytes, count: int, behind: bytes) -> bytes:
     """A zstd frame without a declared size, of ``count`` zero bytes between two texts: four bytes for 128 KiB."""
-    zeroes = [(1, min(131_072, count - at)) for at in range(0, count, 131_072)]
-    blocks: list[tuple[int, bytes | int]] = [(0, before), *zeroes, (0, behind)]
+    runs = [(1, min(131_072, count - at)) for at in range(0, count, 131_072)]
+    blocks: list[tuple[int, bytes | int]] = [(0, before), *runs, (0, behind)]
     out = b"\x28\xb5\x2f\xfd\0" + bytes([(23 - 10) << 3])
     for number, (kind, what) in enumerate(blocks):
         size, body = (len(what), what) if isinstance(what, bytes) else (what, b"\0")

@@ -67,6 +67,7 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
         (streams.shell.rooms, "load_rulesets", lambda *_, **__: rulesets),
         (streams.shell.transaction, "Requests", broker.requests),
         (streams.shell.restore, "Consumer", broker.consumer),
+        (streams.shell.register, "RawLog", broker.raw_log),
         (sinks.consuming, "Consumer", broker.consumer),
         (Runner, "_commit", _telling(world, Runner._commit)),
         *((streams.shell.store, name, value) for name, value in disks.names().items()),

@@ -15,6 +15,7 @@ from tests.sim.groups import Assignor, Group, by_range
 from tests.sim.kafka_consumer import Consumer
 from tests.sim.kafka_log import Headers, Log, Record, Transaction
 from tests.sim.kafka_producer import Fault, Requests
+from tests.sim.kafka_raw import RawLog
 from tests.sim.late import LateRequests
 from tests.sim.outside import World
 from truyvet.config import Settings
@@ -172,6 +173,11 @@ class Broker:
     def consumer(self, config: Mapping[str, Any]) -> Consumer:
         """In place of ``confluent_kafka.Consumer``."""
         return Consumer(self, self._world, config)
+
+    def raw_log(self, _settings: Settings, *, wait_ms: int) -> RawLog:
+        """In place of ``streams.shell.raw_log.RawLog``."""
+        assert wait_ms > 0
+        return RawLog(self, self._world)
 
     # What producers and consumers ask for.
 

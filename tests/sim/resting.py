@@ -1,15 +1,28 @@
 """Whether a simulated run has come to rest, what its stores hold then, and what they say of themselves meanwhile."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sinks.tables import SINK_TOPICS
-from streams.core import expiry
-from streams.core.keys import EXPIRED, PENDING, expired_of
+from streams.core import expiry, proximity
+from streams.core.intervals import CLASSES
+from streams.core.keys import (
+    EXPIRED,
+    META,
+    PENDING,
+    WAITING,
+    expired_of,
+    split_case_visit,
+    split_venue_visit,
+    venue_case_count,
+)
+from streams.core.partition import partition_of
 from streams.core.step import Step
 from streams.shell.inputs import TOPICS
 from streams.shell.runner import Runner
+from tests.oracle import wire
 from tests.sim.worker import SimWorker
 
 if TYPE_CHECKING:
@@ -73,16 +86,13 @@ def _lag_of_room(sim: "Simulation", one: SimWorker, runner: Runner, names: Seque
 def check_stores(sim: "Simulation") -> list[str]:
     """Every open store is what its changelog says, no more and no less."""
     differing = []
-    for one in sim.current.values():
-        for runner in one.runners() if isinstance(one, SimWorker) else ():
-            folded: dict[bytes, bytes | None] = {}
-            for record in sim.broker.committed(sim.settings.topic(f"state-{runner.name}"), runner.room.partition):
-                folded[record.key or b""] = record.value
-            family = one.process.name.partition(".")[0]
-            held = sim.disks.contents(f"/sim/{family}/{runner.part}")
-            keys = [k for k in held.keys() | folded.keys() if held.get(k) != folded.get(k) and k[:1] != b"~"]
-            if keys:
-                differing.append(f"the store of {runner.part} differs from its changelog in {sorted(keys)[:3]}")
+    for runner, held in _open_stores(sim):
+        folded: dict[bytes, bytes | None] = {}
+        for record in sim.broker.committed(sim.settings.topic(f"state-{runner.name}"), runner.room.partition):
+            folded[record.key or b""] = record.value
+        keys = [k for k in held.keys() | folded.keys() if held.get(k) != folded.get(k) and k[:1] != b"~"]
+        if keys:
+            differing.append(f"the store of {runner.part} differs from its changelog in {sorted(keys)[:3]}")
     return differing
 
 
@@ -100,21 +110,62 @@ def check_claim(sim: "Simulation", path: str, held: Mapping[bytes, bytes]) -> li
     return [f"{said}, and lacks {sorted(missed)[:3]}"] if missed else []
 
 
+def _open_stores(sim: "Simulation") -> Iterator[tuple[Runner, Mapping[bytes, bytes]]]:
+    for one in sim.current.values():
+        for runner in one.runners() if isinstance(one, SimWorker) else ():
+            family = one.process.name.partition(".")[0]
+            yield runner, sim.disks.contents(f"/sim/{family}/{runner.part}")
+
+
+def check_counts(sim: "Simulation") -> list[str]:
+    """What a state counts of itself is what it holds: scans that wait, a venue's case visits of each class."""
+    wrong = []
+    for runner, contents in _open_stores(sim):
+        waiting = sum(key[:1] == WAITING for key in contents)
+        if META in contents and json.loads(contents[META])["waiting"] != waiting:
+            wrong.append(f"{runner.part} counts other than the {waiting} scans that wait")
+        counts: dict[bytes, list[int]] = defaultdict(lambda: [0] * CLASSES)
+        for key in contents:
+            if key[:1] == b"x":
+                venue, length, _ = split_case_visit(key)
+                counts[venue_case_count(venue)][length] += 1
+        told = {key: value for key, value in contents.items() if key[:1] == b"y"}
+        if told != {key: proximity._COUNTS.pack(*of_class) for key, of_class in counts.items()}:
+            wrong.append(f"{runner.part} counts other case visits than it holds")
+    return wrong
+
+
+def check_visits(sim: "Simulation", rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The venue room holds each visit that counts, and none else; of what may have expired this says nothing."""
+    wanted: set[tuple[bytes, int, bytes]] = set()
+    for row in rows:
+        if row["status"] == "active" and row["started_at"] != row["ended_at"]:
+            start_ms = wire.instant(row["started_at"])
+            wanted.add((row["venue_id"].encode(), start_ms, bytes.fromhex(row["visit_id"])))
+    wrong = []
+    for runner, contents in _open_stores(sim):
+        if runner.name == "venue":
+            held = {(key[1 : key.index(b"\0")], *split_venue_visit(key)) for key in contents if key[:1] == b"v"}
+            at, partitions = runner.room.partition, sim.settings.partitions
+            mine = {one for one in wanted if partition_of(one[0], partitions) == at}
+            until_ms = max(runner.expired_ms, expired_of(contents.get(EXPIRED)))
+            unlike = sorted(one for one in held ^ mine if not until_ms or one[1] >= until_ms)
+            wrong += [f"{runner.part} holds other visits than there are: {unlike[:3]}"] if unlike else []
+    return wrong
+
+
 def check_expired(sim: "Simulation") -> list[str]:
     """Of what was there when a partition last began to let go of things, nothing that had to go is held.
 
     Looked at key by key, as no sweep does. What comes later from a partition that was behind may stay for a day more.
     """
     held = []
-    for one in sim.current.values():
-        for runner in one.runners() if isinstance(one, SimWorker) else ():
-            family = one.process.name.partition(".")[0]
-            contents = sim.disks.contents(f"/sim/{family}/{runner.part}")
-            changelog = sim.broker.committed(sim.settings.topic(f"state-{runner.name}"), runner.room.partition)
-            offsets = {record.key: record.offset for record in changelog}
-            began = offsets.get(EXPIRED, -1)
-            keys = sorted(key for key in _too_old(runner, contents) if offsets.get(key, began) < began)
-            held += [f"{runner.part} holds what has expired: {keys[:3]} of {len(keys)}"] if keys else []
+    for runner, contents in _open_stores(sim):
+        changelog = sim.broker.committed(sim.settings.topic(f"state-{runner.name}"), runner.room.partition)
+        offsets = {record.key: record.offset for record in changelog}
+        began = offsets.get(EXPIRED, -1)
+        keys = sorted(key for key in _too_old(runner, contents) if offsets.get(key, began) < began)
+        held += [f"{runner.part} holds what has expired: {keys[:3]} of {len(keys)}"] if keys else []
     return held
 
 

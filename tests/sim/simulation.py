@@ -22,7 +22,7 @@ from tests.sim.install import installed, noted, outside, smaller
 from tests.sim.kafka import Broker
 from tests.sim.mishaps import Mishaps
 from tests.sim.recount import check_persons
-from tests.sim.resting import check_claim, check_expired, check_stores, what_lags
+from tests.sim.resting import check_claim, check_counts, check_expired, check_stores, check_visits, what_lags
 from tests.sim.rocks import Disks, Snapshot
 from tests.sim.sink import SimSink
 from tests.sim.worker import SimWorker, WorkerOptions
@@ -159,8 +159,9 @@ class Simulation:
                 self.failures += [f"stuck: {error}", *what_lags(self)]
             else:
                 self.failures += check_stores(self)
-                self.failures += check_expired(self)
+                self.failures += check_counts(self) + check_expired(self)
                 tables, topics = self._results()
+                self.failures += check_visits(self, tables["visits"])
                 self.failures += checking.differences(self.plan.workload, tables, topics)
                 self.failures += self.clickhouse.duplicates()
                 enriched = self.settings.topic("enriched")
