@@ -127,7 +127,8 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag="forget"):
         if rest.stage == "scans" and not turn.is_full:
             rest = _erase_scans(rest, turn, timeline)
         turn.step.changes |= timeline.changes()
-        if rest.stage == "rejects" and not turn.is_full:
+        # The mark alone may fill a small portion: each turn gets on all the same.
+        if rest.stage == "rejects" and (self.stage == "rejects" or not turn.is_full):
             return _erase_rejects(rest, turn)
         return rest
 
