@@ -14,6 +14,7 @@ from threading import Event
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from sinks.backends import Backend
+from sinks.client_options import client_options
 from sinks.columns import TopicDecoder
 from sinks.inserting import BATCH_BYTES_MAX, Batch, Inserter, Place
 from sinks.records import Fetched, Records, each, runs
@@ -36,9 +37,6 @@ STOP_COMMIT_SECONDS_MAX = 2.0
 CONSUME_BYTES_MAX = 8 * 1024 * 1024
 """About what the records that are decoded at a time may hold."""
 _CONSUME_AT_ONCE = 500
-_QUEUED_KIB_MAX = 8 * 1024
-_FETCH_BYTES_MAX = 512 * 1024
-"""Both of each partition, the latter as it comes over the wire: compressed, it may be hundreds of times as much."""
 
 _log = logs.get("sink")
 
@@ -86,7 +84,9 @@ class Consuming:
         self._care_since = -CARE_SECONDS
         self._taking = Taking(backend, decoders, settings.topic("rejects"))
         self._inserter = Inserter(backend, status, self._taking)
-        self._consumer = Consumer(self._options(settings))
+        self._consumer = Consumer(
+            client_options(settings, backend.identity()) | {"error_cb": self._on_error, "on_commit": self._on_commit}
+        )
 
     def run(self, stop: Event) -> None:
         """Reads and stores until ``stop`` is set, then finishes within seconds.
@@ -101,38 +101,6 @@ class Consuming:
                 self._turn()
         finally:
             self._close()
-
-    def _options(self, settings: Settings) -> dict[str, object]:
-        options: dict[str, object] = dict(settings.librdkafka())
-        options |= {
-            "group.id": f"{settings.topic_prefix}sink-{self._backend.identity()}",
-            "client.id": "truyvet-sink",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "session.timeout.ms": settings.session_timeout_ms,
-            "heartbeat.interval.ms": max(settings.session_timeout_ms // 10, 100),
-            "queued.max.messages.kbytes": _QUEUED_KIB_MAX,
-            "fetch.message.max.bytes": _FETCH_BYTES_MAX,
-            # A fetch waits for a few hundred records or 50 ms: the broker is asked less often, for more at once.
-            "fetch.min.bytes": 65_536,
-            "fetch.wait.max.ms": 50,
-            # By itself the client fetches nothing for a second once so much is queued.
-            "fetch.queue.backoff.ms": 20,
-            "reconnect.backoff.max.ms": 1_000,
-            "topic.metadata.refresh.interval.ms": 10_000,
-            "error_cb": self._on_error,
-            "on_commit": self._on_commit,
-            # The sink says what matters itself; the library's own lines repeat it every second.
-            "log_level": 0,
-        }
-        if settings.clickhouse == "embedded":
-            # One process owns the embedded database, so there is never a twin, and after a crash the next
-            # one gets its partitions at once instead of waiting for the dead one's session to end.
-            options["group.instance.id"] = "embedded"
-        return options
 
     def _new_batch(self) -> Batch:
         return Batch(generation=self._generation, started=time.monotonic())

@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,12 +26,13 @@ from streams.shell.inputs import Known
 from streams.shell.register import Register
 from streams.shell.restore import end_if_known, log_consumer
 from streams.shell.restore import restore_state as restore
+from streams.shell.state_settings import check_settings
 from streams.shell.stepping import Stepping
 from streams.shell.steps import CoreFailedError, Hiding, purely, without_failing
 from streams.shell.store import Store
 from streams.shell.transaction import FencedError, TransactionalProducer
 from truyvet import logs
-from truyvet.config import ConfigError, Settings
+from truyvet.config import Settings
 from truyvet.disk import keep_writing
 
 WAITING_PER_STEP_MAX: Final = 2_000
@@ -108,7 +109,7 @@ class Runner(Stepping):
             stand = migrate.stand_of(known)
             if (refusal := migrate.refusal(stand)) is not None:
                 raise StateVersionError(f"{self.part}: {refusal}")
-            self._check_settings(known)
+            check_settings(self.part, known, self._settings)
             self.inputs = {topic: Known(*of_topic) for topic, of_topic in known.get("inputs", {}).items()}
             self.changelog_id = known.get("changelog")
             self._unmigrated = known.get("unmigrated", {})
@@ -131,25 +132,6 @@ class Runner(Stepping):
             seconds=round(time.monotonic() - began, 2),
         )  # fmt: skip
         return True
-
-    def _check_settings(self, known: Mapping[str, object]) -> None:
-        partitions, zone = known.get("partitions"), known.get("timezone")
-        if partitions not in (None, self.room.partitions):
-            raise ConfigError(
-                f"TRUYVET_PARTITIONS: the state of {self.part} is of {partitions} partitions, not"
-                f" {self.room.partitions}; another count is a replay into a new prefix"
-            )
-        if zone not in (None, self._settings.report_timezone):
-            raise ConfigError(
-                f"TRUYVET_REPORT_TIMEZONE: the state of {self.part} counts days in {zone}, not in"
-                f" {self._settings.report_timezone}; another zone is a replay into a new prefix"
-            )
-        retention_ms = known.get("retention_ms")
-        if retention_ms not in (None, self.room.retention_ms):
-            log.info(
-                "another retention is taken; what has expired stays so", part=self.part,
-                before_ms=retention_ms, now_ms=self.room.retention_ms,
-            )  # fmt: skip
 
     def _migrate(self, stand: migrate.Stand, wanted: Callable[[], bool]) -> bool:
         """Brings the state to this build's version, each portion a step; False if the partition is not wanted here."""

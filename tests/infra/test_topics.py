@@ -18,6 +18,7 @@ SPEC_TABLE = {
     "venues": ("in", True, "compact", None),
     "cases": ("in", True, "delete", 90),
     "erasures": ("in", True, "delete", 90),
+    "returns": ("in", False, "delete", 30),
     "enriched": ("out", True, "delete", 28),
     "visits": ("out", True, "delete", 28),
     "case-visits": ("internal", False, "delete", 28),

@@ -65,6 +65,7 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
         (streams.shell.rooms, "ThreadPoolExecutor", NoExecutor),
         (streams.shell.rooms, "os", SimpleNamespace(_exit=_exit_of(world))),
         (streams.shell.rooms, "load_rulesets", lambda *_, **__: rulesets),
+        (streams.shell.metering, "_said", {}),
         (streams.shell.transaction, "Requests", broker.requests),
         (streams.shell.restore, "Consumer", broker.consumer),
         (streams.shell.register, "RawLog", broker.raw_log),
