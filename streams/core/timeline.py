@@ -250,7 +250,8 @@ class Timeline(HeldScans):
                 break
         if not in_part:
             floor_ms = _floor_that_counts(floor_ms, cutoff_ms)
-        self._drop_up_to(boundary, cutoff_ms, older, floor_ms, clock, gone := [], waiting=not in_part)
+        gone: list[StoredScan] = []
+        self._drop_up_to(boundary, cutoff_ms, older, floor_ms, clock, gone, waiting=not in_part)
         return gone, in_part
 
     def _drop_up_to(
