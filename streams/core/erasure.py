@@ -124,10 +124,10 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag="forget"):
         rest = self
         if rest.stage == "cases":
             rest = _erase_cases(rest, turn, timeline)
-        if rest.stage == "scans" and not turn.is_full:
+        if rest.stage == "scans" and (self.stage == "scans" or not turn.is_full):
             rest = _erase_scans(rest, turn, timeline)
         turn.step.changes |= timeline.changes()
-        if rest.stage == "rejects" and not turn.is_full:
+        if rest.stage == "rejects" and (self.stage == "rejects" or not turn.is_full):
             return _erase_rejects(rest, turn)
         return rest
 
