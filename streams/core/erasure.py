@@ -124,7 +124,7 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag="forget"):
         rest = self
         if rest.stage == "cases":
             rest = _erase_cases(rest, turn, timeline)
-        if rest.stage == "scans" and not turn.is_full:
+        if rest.stage == "scans" and (self.stage == "scans" or not turn.is_full):
             rest = _erase_scans(rest, turn, timeline)
         turn.step.changes |= timeline.changes()
         # The mark alone may fill a small portion: each turn gets on all the same.

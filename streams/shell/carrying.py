@@ -61,6 +61,10 @@ class Carrying:
         """Takes no further step."""
         raise NotImplementedError
 
+    def size_bytes(self) -> int:
+        """About how much state the partition holds."""
+        return self._store.size_bytes()
+
     def _look_for_work(self, following: dict[str, int]) -> dict[str, int]:
         """Notices what an owner before has left; up to where all is done then, of inputs that are read so far."""
         self._left_from = pending.first_left(self._store)

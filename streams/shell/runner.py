@@ -380,7 +380,3 @@ class Runner(Stepping):
     def _lose(self, error: BaseException) -> None:
         self.lost = error
         self._on_lost(self)
-
-    def size_bytes(self) -> int:
-        """About how much state the partition holds."""
-        return self._store.size_bytes()
