@@ -27,7 +27,7 @@ from infra.processes import ProcessError
 from streams.core import person, proximity, venue
 from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.room import PERSON_ROOM, VENUE_ROOM, RoomPartition
-from streams.core.step import InRecord, Step
+from streams.core.step import InRecord, Record, Step
 from streams.shell import requests, transaction, transport, worker
 from streams.shell.store import Store
 from truyvet.config import Settings
@@ -102,7 +102,8 @@ class Batches:
             if more:  # the last call waits for what does not come
                 self._ledger.add(self._stage, trial.spent[self._stage])
             for place, records in found.items():
-                held[place.partition] += records
+                # aiokafka's own records know of no faults, which the rooms ask for.
+                held[place.partition] += [Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
                 self._ledger.spent[self._stage].records += len(records)
             for partition, records in held.items():
                 if len(records) >= self._batch or (records and not more):

@@ -17,6 +17,7 @@ from streams.core.crossing import CASE_VISITS, VISITS
 from streams.core.erasure import ERASURES
 from streams.core.keys import META
 from streams.core.partition import partition_of
+from streams.core.returned import RETURNS
 from streams.core.room import PERSON_ROOM, VENUE_ROOM
 from streams.shell.restore import log_consumer, watermarks
 from truyvet.config import Settings
@@ -61,7 +62,7 @@ class Passage:
         own = [partition_of(person_id.encode(), self._settings.partitions)]
         yield from self._until_read(PERSON_ROOM, [ERASURES], own, "the person room has not taken the erasure")
         # The person's partition tells the others, which may hold dead letters.
-        yield from self._until_read(PERSON_ROOM, [ERASURES], self._all, "the person room has not told all partitions")
+        yield from self._until_read(PERSON_ROOM, [RETURNS], self._all, "the person room has not told all partitions")
         yield from self._until_read(VENUE_ROOM, [VISITS, CASE_VISITS], self._all, "the venue room has not followed")
         yield from self._until_stored()
 
