@@ -13,6 +13,7 @@ HOLDS: Final[Mapping[str, str]] = MappingProxyType(
         "scans": "scans as they were sent",
         "cases": "case reports as they were sent",
         "erasures": "requests to be forgotten",
+        "returns": "events that were sent on, and dead letters that were sent again",
         "enriched": "accepted scans",
         "visits": "visits, and that they were taken back",
         "case-visits": "visits of cases, with their persons",

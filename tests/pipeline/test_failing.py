@@ -18,7 +18,7 @@ from truyvet import rejects
 SCANS = (
     "streams.core.person:InOrder",
     "streams.core.person:decode_scans",
-    "streams.core.intake:now_of",
+    "streams.core.intake:Desk.came",
     "streams.core.intake:partitions_of_persons",
     "streams.core.person:_take_scan",
     "streams.core.timeline:Timeline.find",
@@ -38,12 +38,12 @@ CASES = (
 )
 ERASURES = (
     "streams.core.erasure:decode_erasure",
-    "streams.core.erasure:_count",
+    "streams.core.erasure:_note",
     "streams.core.timeline:Timeline.erase",
 )
 VENUES = (
-    "streams.core.person:decode_venues",
-    "streams.shell.register:decode_venues",
+    "streams.core.person:judge_versions",
+    "streams.shell.register:judge_versions",
     "streams.core.directory:Directory.put",
 )
 OWN_PLACE = "streams.core.proximity:visit_records.kept"

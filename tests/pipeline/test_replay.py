@@ -64,7 +64,8 @@ def test_a_line_of_megabytes_is_a_reject(settings: SettingsFactory, tmp_path: Pa
     run_stack(settings, tmp_path / "in", tmp_path / "out")
     rows = sorted(read_rows(tmp_path / "out" / "rejects.jsonl"), key=lambda row: str(row["reason"]))
     assert [row["reason"] for row in rows] == ["oversized", "schema_violation"]
-    assert "cut" in rows[0]["detail"]
+    assert "2500009 bytes" in rows[0]["detail"]
+    assert rows[0]["payload"] is None, "what is too large is never made"
     assert {row["record_at"] for row in rows} == {"1970-01-01T00:00:00.000Z"}
 
 

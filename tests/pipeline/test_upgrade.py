@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from infra.processes import ProcessError
-from streams.core.keys import META
+from streams.core.keys import META, STATE_VERSION
 from streams.shell.restore import log_consumer, watermarks
 from tests.conftest import SettingsFactory, wait_until
 from tests.pipeline.builds import OLD, SLOW, THIS, Builds
@@ -142,7 +142,7 @@ def test_workers_replaced_one_after_another(
         states = _states(stack)
         logs = _log(stack, 0) + _log(stack, 1)
     assert_same(rows, undisturbed)
-    assert {state["version"] for state in states.values()} == {3}
+    assert {state["version"] for state in states.values()} == {STATE_VERSION}
     assert logs.count("state is migrated") == (2 * PARTITIONS if before == OLD else 0)
     flow.tell(f"replacing {before} by {THIS}")
 
@@ -177,5 +177,5 @@ def test_a_migration_killed_in_the_middle(
         rows = stored_rows(stack, tmp_path / "rows")
         states = _states(stack)
     assert_same(rows, undisturbed)
-    assert all(state["version"] == 3 and "migrating" not in state for state in states.values())
+    assert all(state["version"] == STATE_VERSION and "migrating" not in state for state in states.values())
     flow.tell("killed while it migrates")

@@ -24,6 +24,10 @@ from truyvet.config import ConfigError, Settings
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 
 
+READ_MS = 4_070_908_800_000
+"""2099: later than any event's own time, so that no venue is from the future."""
+
+
 class FakeRecord:
     """A record that never saw a broker."""
 
@@ -48,7 +52,7 @@ class FakeRecord:
 
     def timestamp(self) -> tuple[int, int]:
         """The timestamp: its own of each offset."""
-        return 1, 1_634_174_130_000 + self._offset
+        return 1, READ_MS + self._offset
 
 
 def decoded(topic: str, events: Sequence[dict[str, Any]]) -> list[tuple[str, Columns]]:

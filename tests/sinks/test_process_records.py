@@ -104,8 +104,8 @@ BUGS = {
     "columns._EventDecoder._columns": "rejects",
     "columns._values": "case-states",
     "columns._bring_up": "rejects",
-    "columns.decode_venues": "venues",
-    "columns._VenueDecoder.__call__": "venues",
+    "venue_rows.judge_versions": "venues",
+    "venue_rows.VenueDecoder.__call__": "venues",
     "embedded.arrow_arrays": "enriched",
     "embedded.ChdbBackend.prepare": "visits",
 }

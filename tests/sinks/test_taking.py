@@ -19,7 +19,7 @@ from sinks.tables import SINK_TOPICS, TABLES
 from sinks.taking import Taking
 from streams.core import foreign
 from tests.sinks import data
-from tests.sinks.test_backends import ZONE, FakeRecord
+from tests.sinks.test_backends import READ_MS, ZONE, FakeRecord
 
 WHOLE: Final[Mapping[str, dict[str, Any]]] = {
     "enriched": data.scan(1),
@@ -142,7 +142,7 @@ def test_the_row_is_a_function_of_the_record_alone() -> None:
     """Its place and its timestamp, which counts as the nearest that there may be; nothing of what it holds."""
     [row] = taken("visits", [b'{"secret":"nguyen van a"}'])["rejects"]
     assert row == {
-        "topic": "t.visits", "epoch": 0, "partition": 0, "offset": 0, "record_at": 1_634_174_130_000, "key": None,
+        "topic": "t.visits", "epoch": 0, "partition": 0, "offset": 0, "record_at": READ_MS, "key": None,
         "reason": "foreign_record", "detail": foreign.DETAIL, "payload": None, "attempts": 0, "status": "open",
         "revision": 1, "day": 20211014,
     }  # fmt: skip
@@ -207,5 +207,5 @@ def test_parts_of_records_are_where_they_were(start: int, stop: int, gaps: bool)
     part = records.part(start, stop)
     assert [place.offset for place in part.places()] == offsets[start:stop]
     assert part.values == [b"%d" % offset for offset in offsets[start:stop]]
-    assert [time - 1_634_174_130_000 for time in part.times_ms] == offsets[start:stop]
+    assert [time - READ_MS for time in part.times_ms] == offsets[start:stop]
     assert len(part.keys) == len(part) == len(offsets[start:stop])
