@@ -10,13 +10,16 @@ from types import MappingProxyType
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from streams.core import held_scans, keys, migrate, packed, person, reasons, rejected, waiting
+from streams.core import erasure, held_scans, keys, migrate, packed, person, reasons, rejected, waiting
 from streams.core.decode import decode_scan
 from streams.core.inbound import ScanIn
 from streams.core.intake import Timed
 from streams.core.packed import DIRECTION_CODE, SOURCE_CODE, StoredScan
 from streams.core.rejected import Origin, RejectEntry
+from streams.core.room import RoomPartition
+from streams.core.step import Step
 from streams.core.waiting import WaitingScan
 from tests.core import plain
 
@@ -82,3 +85,18 @@ def _remember_less(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RejectEntry, "key", key)
     patch.setattr(RejectEntry, "pack", pack)
     patch.setattr(rejected, "unpack", _unpack_reject)
+    _know_their_partition(patch)
+
+
+def _know_their_partition(patch: pytest.MonkeyPatch) -> None:
+    """Rows were of the partition that remembered them: nothing stood in the state of which they are."""
+    bare, resolve = erasure._bare, person._resolve
+
+    def bare_here(step: Step, room: RoomPartition, person_key: bytes, entry: RejectEntry, now_ms: int) -> None:
+        bare(step, room, person_key, replace(entry, partition=room.partition), now_ms)
+
+    def resolve_here(batch: person._Batch, scan: WaitingScan, at_ms: int) -> None:
+        resolve(batch, scan._replace(origin=scan.origin._replace(partition=batch.room.partition)), at_ms)
+
+    patch.setattr(erasure, "_bare", bare_here)
+    patch.setattr(person, "_resolve", resolve_here)
