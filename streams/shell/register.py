@@ -19,7 +19,7 @@ from streams.core.inbound import AreaList, VenueIn
 from streams.core.person import VENUES
 from streams.core.step import InRecord
 from streams.core.versions import Removal, judge_versions
-from streams.shell.raw_log import Fetched, RawLog
+from streams.shell.raw_log import Fetched, OffsetGoneError, RawLog
 from streams.shell.register_copy import Copied, RegisterCopy
 from streams.shell.restore import all_watermarks, log_consumer
 from streams.shell.steps import take_each
@@ -158,6 +158,11 @@ class Register:
                 self._take(fetched)
                 if not fetched:
                     self._keep()
+        except OffsetGoneError as gone:
+            # Nothing is ever deleted from its beginning: it is another topic, which the worker is about to see.
+            topic, partition = gone.place
+            log.warning("the broker does not have what is next", topic=topic, partition=partition, offset=gone.offset)
+            self.failed = gone
         except BaseException as error:
             log.exception("the register cannot be read any further")
             self.failed = error

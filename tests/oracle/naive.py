@@ -187,6 +187,8 @@ def _reject(state: State, topic: str, line: Line, reason: str, status: str = "op
         "record_at": wire.instant_text(min(line.record_ms, 253_402_300_799_999)),
         "reason": reason,
         "status": status,
+        "epoch": 0,
+        "attempts": 0,
     }
     if line.number is not None:
         row["number"] = line.number

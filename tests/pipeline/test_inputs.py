@@ -131,7 +131,7 @@ def _more_partitions(worker: OneWorker, monkeypatch: pytest.MonkeyPatch) -> set[
     assert topics.run(argparse.Namespace(action="resend", json=False)) == 0
     worker.until(lambda: lost <= set(_accepted(worker)))
     _made_anew(worker, "scans")
-    worker.until(lambda: worker.health()[0] == 200)
+    worker.until(lambda: worker.health()[0] == 200 and worker.log.count("epoch=2") == 2)
     return ids | lost
 
 
