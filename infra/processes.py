@@ -107,8 +107,9 @@ def wait_gone(process: ProcessId, timeout_seconds: float) -> bool:
     try:
         if not is_running(process):
             return True
-        ended, _, _ = select.select([handle], [], [], timeout_seconds)
-        return bool(ended)
+        waiting = select.poll()  # select() takes no descriptor above 1,023
+        waiting.register(handle, select.POLLIN)
+        return bool(waiting.poll(timeout_seconds * 1000))
     finally:
         os.close(handle)
 
