@@ -18,7 +18,7 @@ from sinks.client_options import client_options
 from sinks.columns import TopicDecoder
 from sinks.inserting import BATCH_BYTES_MAX, Batch, Inserter, Place
 from sinks.records import Fetched, Records, each, runs
-from sinks.register_topic import RegisterTopic
+from sinks.register_topic import RegisterLostError, RegisterTopic
 from sinks.status import Status
 from sinks.taking import PASSED_ON, Taking
 from truyvet import logs, metrics
@@ -53,7 +53,7 @@ class Consuming:
         backend: Where rows go; its schema is there.
         decoders: By topic (full name), what makes rows of its records.
         status: What the process shows of itself.
-        register: The register's topic; None trusts whatever offsets are committed.
+        register: The register's topic; None where nobody asks for rows of it.
     """
 
     def __init__(
@@ -128,14 +128,40 @@ class Consuming:
         generation = self._generation
         while fetched.count < wanted and fetched.bytes < CONSUME_BYTES_MAX:
             at_once = min(_CONSUME_AT_ONCE, wanted - fetched.count)
-            some = self._consumer.consume(at_once, 0.0 if fetched.count else CONSUME_SECONDS)
+            some = self._consumer.consume(at_once, 0.0 if fetched.count or self._register_waits else CONSUME_SECONDS)
             if self._generation != generation:
                 self._begin_again()
                 return Fetched()
             self._take(fetched, some)
             if len(some) < at_once:
                 break
+        if self._register is not None and not self._paused:
+            self._take_register(self._register, fetched)
         return fetched
+
+    @property
+    def _register_waits(self) -> bool:
+        return self._register is not None and not self._paused and self._register.is_behind
+
+    def _take_register(self, register: RegisterTopic, fetched: Fetched) -> None:
+        """What there is of the register: what the gate lets through, and how far that is."""
+        try:
+            parts = register.take(self._consumer, 0.0 if fetched.count else CONSUME_SECONDS)
+        except RegisterLostError as error:
+            raise SinkFailedError(str(error)) from error
+        for part in parts:
+            records = self._records_of(fetched, part.topic)
+            before = records.value_bytes
+            records.add_fetched(part.partition, part.records)
+            fetched.bytes += records.value_bytes - before
+            fetched.count += len(part.records)
+            fetched.ends[part.topic, part.partition] = part.next
+
+    def _records_of(self, fetched: Fetched, topic: str) -> Records:
+        records = fetched.records.get(topic)
+        if records is None:
+            records = fetched.records[topic] = Records(keyed=self._decoders[topic].keyed, timed=self._careful)
+        return records
 
     def _take(self, fetched: Fetched, messages: list[Message]) -> None:
         """Takes out of the client's messages what matters, topic by topic."""
@@ -145,9 +171,7 @@ class Consuming:
                 self._take_event(fetched, message)
             messages = [message for message in messages if message.error() is None]
         for topic, run in runs(messages, "topic"):
-            records = fetched.records.get(topic)
-            if records is None:
-                records = fetched.records[topic] = Records(keyed=self._decoders[topic].keyed, timed=self._careful)
+            records = self._records_of(fetched, topic)
             fetched.bytes -= records.value_bytes
             records.add(run)
             fetched.bytes += records.value_bytes
@@ -164,12 +188,11 @@ class Consuming:
 
     def _begin_again(self) -> None:
         """Reads from what is stored on, as far as is known here; else from the committed offsets."""
-        places = [
-            TopicPartition(one.topic, one.partition, self._stored.get((one.topic, one.partition), OFFSET_INVALID))
-            for one in self._consumer.assignment()
-        ]
+        places = [(one.topic, one.partition) for one in self._consumer.assignment()]
+        places += [] if self._register is None else self._register.places
         if places:
-            self._consumer.assign(places if self._register is None else self._register.placed(self._consumer, places))
+            again = [TopicPartition(*place, self._stored.get(place, OFFSET_INVALID)) for place in places]
+            self._consumer.assign(again if self._register is None else self._register.take_over(self._consumer, again))
 
     @property
     def _careful(self) -> bool:
@@ -294,12 +317,14 @@ class Consuming:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         metrics.REBALANCES.inc()
         if self._register is not None:
-            consumer.assign(self._register.placed(consumer, partitions))
+            consumer.assign(self._register.take_over(consumer, partitions))
         _log.info("partitions assigned", partitions=len(partitions))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Forgets what is not stored: whoever gets the partitions begins at the committed offsets."""
         _log.info("partitions given back", partitions=len(partitions))
+        if self._register is not None:
+            self._register.let_go()
         self._generation += 1
         self._batch = self._new_batch()
         self._stored.clear()
@@ -344,15 +369,14 @@ class Consuming:
 
     def _lag(self) -> tuple[dict[Place, int], int]:
         """(records not yet stored by partition, the sum of the offsets up to which they are)."""
-        lag, stored_in_all = {}, 0
-        for one in self._consumer.assignment():
-            low, high = self._consumer.get_watermark_offsets(one, cached=True)
-            place = (one.topic, one.partition)
-            if high >= 0:
-                stored = self._stored.get(place, max(0, low))
-                lag[place] = max(0, high - stored)
-                stored_in_all += stored
-        return lag, stored_in_all
+        bounds = {
+            (one.topic, one.partition): self._consumer.get_watermark_offsets(one, cached=True)
+            for one in self._consumer.assignment()
+        }
+        if self._register is not None:
+            bounds |= {place: (0, end) for place, end in self._register.ends.items()}
+        stored = {place: self._stored.get(place, max(0, low)) for place, (low, high) in bounds.items() if high >= 0}
+        return {place: max(0, bounds[place][1] - offset) for place, offset in stored.items()}, sum(stored.values())
 
     def _close(self) -> None:
         """Gives an insert under way some seconds, commits it, and leaves; the rest will be read again."""
@@ -368,3 +392,5 @@ class Consuming:
             self._consumer.poll(CONSUME_SECONDS)
             self._commit()
         self._consumer.close()
+        if self._register is not None:
+            self._register.close()

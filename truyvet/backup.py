@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Message
 
 from infra.topics import BrokerAwayError
-from streams.shell.restore import log_consumer
+from streams.core.step import InRecord
+from streams.shell.raw_log import Fetched, OffsetGoneError, RawLog, RawLogError
 from truyvet.backup_broker import NAMES, OWN, Broker, Ends, Look, Place
 from truyvet.backup_clickhouse import NAME_END, archive
 from truyvet.backup_files import (
@@ -42,8 +43,8 @@ HOT: Final = 3
 """Exit status of a copy that goes on from the last one but cannot be restored by itself."""
 _PASSES_MAX: Final = 2
 """The first copies the bulk while everything runs, the second what has come meanwhile."""
-_CONSUME_RECORDS: Final = 10_000
-_CONSUME_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.5
+_FETCH_WAIT_MS: Final = 10
 _SILENT_SECONDS_MAX: Final = 60.0
 _SAVE_SECONDS: Final = 60.0
 _TELL_SECONDS: Final = 2.0
@@ -84,6 +85,7 @@ class Backup:
         self._moved: list[Place] = []
         self._open: list[Place] = []
         self._copied = 0
+        self._refused = 0
         self._manifest = Manifest(settings.topic_prefix, {})
 
     @contextlib.contextmanager
@@ -188,74 +190,78 @@ class Backup:
         if not wanted:
             return
         starts = self._broker.starts({name for name, _ in wanted})
-        assigned = [
-            TopicPartition(
-                self._settings.topic(name), p, max(starts[name, p], self._manifest.topics[name].partitions[p].next)
-            )
+        assigned = {
+            (self._settings.topic(name), p): max(starts[name, p], self._manifest.topics[name].partitions[p].next)
             for name, p in wanted
-        ]
-        saved_at = time.monotonic()
-        consumer = log_consumer(self._settings)
+        }
+        reader = RawLog(self._settings, wait_ms=_FETCH_WAIT_MS, bounded=False)
         try:
-            consumer.assign(assigned)
-            for reached in self._read(consumer, wanted, writers):
-                for place, end in reached.items():
-                    writers.pop(place).finish(end)
-                tell(f"{self._copied} records copied, {len(writers)} partitions to go")
-                if time.monotonic() - saved_at > _SAVE_SECONDS:
-                    for writer in writers.values():
-                        writer.finish()
-                    write_manifest(self._root, self._manifest)
-                    saved_at = time.monotonic()
+            reader.assign(assigned)
+            self._copy_all(reader, wanted, writers, tell)
+        except OffsetGoneError as error:
+            raise BackupError("records went out of retention while they were copied: run it again") from error
+        except RawLogError as error:
+            raise BackupError(str(error)) from error
         finally:
-            consumer.close()
+            reader.close()
 
-    def _read(self, consumer: Consumer, wanted: Ends, writers: dict[Place, PartitionWriter]) -> Iterator[Ends]:
+    def _copy_all(self, reader: RawLog, wanted: Ends, writers: dict[Place, PartitionWriter], tell: Teller) -> None:
+        """Reads up to the wanted ends; what is copied counts at the latest after a minute."""
+        saved_at = time.monotonic()
+        for reached in self._read(reader, wanted, writers):
+            for place, end in reached.items():
+                writers.pop(place).finish(end)
+            tell(f"{self._copied} records copied, {len(writers)} partitions to go")
+            if time.monotonic() - saved_at > _SAVE_SECONDS:
+                for writer in writers.values():
+                    writer.finish()
+                write_manifest(self._root, self._manifest)
+                saved_at = time.monotonic()
+
+    def _read(self, reader: RawLog, wanted: Ends, writers: dict[Place, PartitionWriter]) -> Iterator[Ends]:
         """Hands records to their writers; after each fetch, the partitions that have been read to their wanted ends."""
         places = {(self._settings.topic(name), p): (name, p) for name, p in wanted}
         left, heard_at = dict(wanted), time.monotonic()
         while left:
             reached: Ends = {}
-            for message in consumer.consume(_CONSUME_RECORDS, _CONSUME_SECONDS):
-                place = places.get((message.topic() or "", message.partition() or 0))
-                if place is None or place not in left:
-                    continue  # what has come behind the end; or a trouble of the whole client, which passes
-                end = left[place]
+            for fetched in reader.poll(_POLL_SECONDS):
                 heard_at = time.monotonic()
-                following = self._take(message, end, writers[place])
-                if following >= end:
-                    reached[place] = left.pop(place)
-            if reached:
-                consumer.incremental_unassign([TopicPartition(self._settings.topic(n), p) for n, p in reached])
+                place = places[fetched.topic, fetched.partition]
+                if place in left:  # else it is what has come behind the end
+                    self._take(fetched, left[place], writers[place])
+                    if fetched.next >= left[place]:
+                        reached[place] = left.pop(place)
+            reader.leave((self._settings.topic(name), p) for name, p in reached)
             if time.monotonic() - heard_at > _SILENT_SECONDS_MAX:
                 raise BrokerAwayError(f"the broker has not sent anything for {_SILENT_SECONDS_MAX:.0f} s")
             yield reached
 
-    def _take(self, message: Message, end: int, writer: PartitionWriter) -> int:
-        """Takes one record, or the word that a partition has ended; returns up to where it has been read."""
-        offset = message.offset() or 0
-        error = message.error()
-        if error is None:
-            if offset < end:
-                writer.add(record_of(message, offset))
-                self._copied += 1
-            return offset + 1
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - that is the constant's public name
-            return offset
-        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001 - same
-            raise BackupError("records went out of retention while they were copied: run it again")
-        return -1  # passing troubles: the client tries again
+    def _take(self, fetched: Fetched, end: int, writer: PartitionWriter) -> None:
+        """Takes the records before ``end``; of a batch that nobody can read nothing can be taken."""
+        for record in fetched.records:
+            if record.offset >= end:
+                return
+            if record.fault is not None:
+                self._refused += 1
+                continue
+            writer.add(_taken(record))
+            self._copied += 1
 
     def sentence(self) -> str:
         """What came of it."""
         point = self._manifest.consistent
         if point is not None and not self._moved and not self._open:
-            return f"consistent copy as of {point.at}: {self._copied} records were new; DIR can be restored as of now"
+            found = f"{self._copied} records were new{self._left_out()}"
+            return f"consistent copy as of {point.at}: {found}; DIR can be restored as of now"
         why = f"{len(self._moved)} of the pipeline's partitions moved on"
         if self._open:
             why += f", {len(self._open)} had a transaction open"
         before = f"DIR can be restored as of {point.at}" if point is not None else "DIR cannot be restored yet"
-        return f"hot copy: {self._copied} records were new, but {why}: stop the workers and run it again; {before}"
+        found = f"{self._copied} records were new{self._left_out()}"
+        return f"hot copy: {found}, but {why}: stop the workers and run it again; {before}"
+
+    def _left_out(self) -> str:
+        return f", {self._refused} that nobody can read are left out" if self._refused else ""
 
     def copy_clickhouse(self, point: Point) -> str:
         """Archives the embedded database, if nobody has it open; returns what came of it."""
@@ -269,6 +275,11 @@ class Backup:
         point.clickhouse = copy
         self._save()
         return f"the embedded database is copied: {copy.size_bytes >> 20} MiB"
+
+
+def _taken(record: InRecord) -> Record:
+    headers: list[Header] = list(record.headers)
+    return record.offset, record.timestamp, record.key, record.value, headers or None
 
 
 def record_of(message: Message, offset: int) -> Record:

@@ -19,7 +19,14 @@ class CorruptBatchError(ValueError):
 
 class Batch:
     def __init__(
-        self, data: bytes, count: int, first_offset: int, last_delta: int, first_ms: int, append_ms: int = -1
+        self,
+        data: bytes,
+        count: int,
+        first_offset: int,
+        last_delta: int,
+        first_ms: int,
+        append_ms: int = -1,
+        bounded: bool = True,
     ) -> None: ...
     def __iter__(self) -> Iterator[Records]: ...
     def __next__(self) -> Records: ...

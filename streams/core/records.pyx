@@ -87,6 +87,7 @@ cdef struct Frame:
     int64_t append_ms
     int64_t last_delta
     int64_t delta  # of the record before
+    bint bounded  # whether a key or value that is too large is refused; headers always are
 
 
 cdef inline int64_t _within(int64_t ms) noexcept nogil:
@@ -159,9 +160,9 @@ cdef int _read(Cursor* batch, Entry* entry, Frame* frame) noexcept nogil:
     entry.key = cursor.at - max(key_bytes, <int64_t> 0)
     value_bytes = _skip(&cursor)
     entry.value = cursor.at - max(value_bytes, <int64_t> 0)
-    if value_bytes > VALUE_BYTES_MAX:
+    if frame.bounded and value_bytes > VALUE_BYTES_MAX:
         entry.fault, entry.size = VALUE, value_bytes
-    elif key_bytes > KEY_BYTES_MAX:
+    elif frame.bounded and key_bytes > KEY_BYTES_MAX:
         entry.fault, entry.size = KEY, key_bytes
     if not _headers_read(&cursor, entry) or cursor.damaged or cursor.at != cursor.end:
         return BATCH_RECORD
@@ -191,7 +192,7 @@ cdef class Batch:
 
     def __init__(
         self, bytes data, Py_ssize_t count, int64_t first_offset, int64_t last_delta, int64_t first_ms,
-        int64_t append_ms=-1,
+        int64_t append_ms=-1, bint bounded=True,
     ):
         """``data`` is what follows the batch's head, not compressed any more.
 
@@ -202,6 +203,7 @@ cdef class Batch:
             last_delta: The last offset that the batch has, less the first.
             first_ms: Epoch ms, what timestamps are counted from.
             append_ms: Epoch ms, the timestamp of all of them where the broker's clock gives it; -1 where it does not.
+            bounded: Whether records of larger keys and values than inputs may have are refused; headers always are.
 
         Raises:
             CorruptBatchError: it holds not so many whole records, or more; or their offsets are not within.
@@ -210,7 +212,7 @@ cdef class Batch:
             raise CorruptBatchError(BATCH_HEAD)
         if not 0 <= count <= min(PyBytes_GET_SIZE(data) // RECORD_BYTES_MIN, <int64_t> last_delta + 1):
             raise CorruptBatchError(BATCH_COUNT)
-        self.data, self.left = data, count
+        self.data, self.left, self.frame.bounded = data, count, bounded
         self._rewind(first_offset, last_delta, first_ms, _within(append_ms) if append_ms >= 0 else -1)
         if count <= PIECE_RECORDS_MAX:
             self.first = self._piece()

@@ -91,16 +91,17 @@ class FetchedBatch:
         """Whether the bytes are not those that the broker wrote."""
         return self.head.magic == _MAGIC and self.sum_found != self.head.crc
 
-    def pieces(self, start: int = 0) -> Iterator[Records]:
+    def pieces(self, start: int = 0, *, bounded: bool = True) -> Iterator[Records]:
         """Its records from the offset ``start`` on, 65,536 at a time; or one entry with a fault.
 
-        Nothing comes where there are none. The whole was judged before the first piece is there.
+        Nothing comes where there are none. The whole was judged before the first piece is there. Not ``bounded``, keys
+        and values are there whatever their size.
         """
         head = self.head
         try:
             batch = Batch(
                 self._inside(), head.records, head.base_offset, head.last_delta, head.first_ms,
-                head.max_ms if head.attributes & _APPEND_TIME else -1,
+                head.max_ms if head.attributes & _APPEND_TIME else -1, bounded,
             )  # fmt: skip
         except CorruptBatchError as error:
             self.refused = True

@@ -10,7 +10,7 @@ A plain object for one thread: its event loop runs while ``poll`` does, and what
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
@@ -70,9 +70,14 @@ class RawLogError(Exception):
 class RawLog:
     """Reads partitions from offsets that it is given."""
 
-    def __init__(self, settings: Settings, *, wait_ms: int) -> None:
-        """``wait_ms`` is how long the broker lets a fetch wait where there is nothing."""
+    def __init__(self, settings: Settings, *, wait_ms: int, bounded: bool = True) -> None:
+        """``wait_ms`` is how long the broker lets a fetch wait where there is nothing.
+
+        Not ``bounded``, it hands out keys and values whatever their size; a batch that inflates to more than 64 MiB,
+        and a record with more headers than anybody needs, is refused all the same.
+        """
         self._settings = settings
+        self._bounded = bounded
         self._wait_ms = wait_ms
         self._loop = asyncio.new_event_loop()
         self._client: AIOKafkaClient | None = None
@@ -97,6 +102,13 @@ class RawLog:
         self._failure = None
         self.ends = {place: end for place, end in self.ends.items() if place in positions}
         self._changed.set()
+
+    def leave(self, places: Iterable[Place]) -> None:
+        """Reads no more of these partitions, and the others as before."""
+        for place in places:
+            self._positions.pop(place, None)
+            self._pending.pop(place, None)
+            self._told_ends.pop(place, None)
 
     def poll(self, seconds: float) -> list[Fetched]:
         """What there is, of as many partitions as do; waits up to ``seconds`` for something.
@@ -225,7 +237,7 @@ class RawLog:
 
     def _cut(self, place: Place, data: bytes, aborted: Sequence[tuple[int, int]]) -> Iterator[Fetched]:
         for batch, counts in committed(data, aborted, self._doubts):
-            for piece in batch.pieces(self._positions[place]) if counts else ():
+            for piece in batch.pieces(self._positions[place], bounded=self._bounded) if counts else ():
                 start = 0
                 while start < len(piece):
                     stop, _ = piece.fitting(start, POLL_RECORDS_MAX, POLL_BYTES_MAX)

@@ -57,6 +57,7 @@ class Group:
     def __init__(self, world: World, session_seconds: float, assignor: Assignor = by_range) -> None:
         self.generation = 0
         self.committed: dict[Place, int] = {}
+        self.metadata: dict[Place, str] = {}
         self._world = world
         self._session_seconds = session_seconds
         self._assignor = assignor

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import sinks.columns
 import sinks.consuming
 import sinks.inserting
+import sinks.register_topic
 import sinks.status
 import streams.core.expiry
 import streams.core.held_scans
@@ -51,6 +52,7 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
         streams.shell.store,
         sinks.consuming,
         sinks.inserting,
+        sinks.register_topic,
         sinks.status,
     )
     return [
@@ -70,6 +72,8 @@ def outside(world: World, broker: Broker, disks: Disks, rulesets: Mapping[str, A
         (streams.shell.restore, "Consumer", broker.consumer),
         (streams.shell.register, "RawLog", broker.raw_log),
         (sinks.consuming, "Consumer", broker.consumer),
+        (sinks.register_topic, "RawLog", broker.raw_log),
+        (sinks.register_topic, "topic_ids", broker.topic_ids),
         (Runner, "_commit", _telling(world, Runner._commit)),
         *((streams.shell.store, name, value) for name, value in disks.names().items()),
     ]

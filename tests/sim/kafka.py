@@ -152,6 +152,10 @@ class Broker:
             name: Described(f"{topic}.{self._made[topic]}", len(self.topics[topic])) for name, topic in full.items()
         }
 
+    def topic_ids(self, settings: Settings, names: Iterable[str]) -> dict[str, str]:
+        """In place of ``infra.topics.topic_ids``."""
+        return {name: described.topic_id for name, described in self.describe(settings, names).items()}
+
     def group(self, name: str, session_seconds: float = 45.0, assignor: Assignor = by_range) -> Group:
         """The group of that name; session and assignor are those of its first mention."""
         if name not in self._groups:

@@ -49,6 +49,7 @@ class _Commit(NamedTuple):
 
     sender: tuple[str, int] | None
     offsets: dict[Place, int]
+    metadata: dict[Place, str]
     answered: bool
     error: KafkaError | None
 
@@ -78,6 +79,7 @@ class Consumer:
         self._member_id = ""
         self._generation = -1
         self._has_taken_over = False
+        self._was_assigned = False
         self._fatal: KafkaError | None = None
         self._fatal_told = False
         self._commits: list[_Commit] = []
@@ -88,6 +90,7 @@ class Consumer:
         """Reads these partitions from their offsets on, or the committed ones, and no others."""
         self._world.step("partitions assigned")
         self._check_open()
+        self._was_assigned = True
         self._parts = {(p.topic, p.partition): self._part(p.topic, p.partition, p.offset) for p in partitions}
 
     def _part(self, topic: str, partition: int, offset: int = _INVALID) -> _Part:
@@ -282,9 +285,10 @@ class Consumer:
         self._check_open()
         self._world.step("offsets sent")
         sent = {(one.topic, one.partition): one.offset for one in offsets}
+        metadata = {(one.topic, one.partition): one.metadata or "" for one in offsets}
         sender = (self._member_id, self._generation) if self._broker.available else None
         error = None if self._fatal is None else KafkaError(KafkaError._FATAL, "Local: Fatal error")
-        commit = _Commit(sender, sent, answered=False, error=error)
+        commit = _Commit(sender, sent, metadata, answered=False, error=error)
         if sender is not None and self._world.rng.random() < 0.5:
             commit = self._answered(commit)
         self._commits.append(commit)
@@ -294,14 +298,18 @@ class Consumer:
         """What is committed in the group."""
         if not self._broker.available:
             raise self._away(timeout)
-        known = self._group.committed
-        return [TopicPartition(p.topic, p.partition, known.get((p.topic, p.partition), _INVALID)) for p in partitions]
+        offsets, metadata = self._group.committed, self._group.metadata
+        places = [(one.topic, one.partition) for one in partitions]
+        return [
+            TopicPartition(*place, offsets.get(place, _INVALID), metadata=metadata.get(place, "")) for place in places
+        ]
 
     def _answered(self, commit: _Commit) -> _Commit:
         if commit.error is not None:
             return commit._replace(answered=True)
         try:
             self._group.commit(*(commit.sender or (self._member_id, self._generation)), commit.offsets)
+            self._group.metadata |= commit.metadata
         except KafkaException as error:
             return commit._replace(answered=True, error=error.args[0])
         return commit._replace(answered=True)
@@ -383,9 +391,11 @@ class Consumer:
             return  # thrown out meanwhile, or assigned anew; the next heartbeat tells
         given = sorted(assigned[1])
         self._has_taken_over = True
+        self._was_assigned = False
         if self._on_assign is not None:
             self._on_assign(self, [TopicPartition(topic, partition) for topic, partition in given])
-        self._parts = {place: self._part(*place) for place in given}
+        if not self._was_assigned:
+            self._parts = {place: self._part(*place) for place in given}
         self._world.step("partitions taken over")
 
     def _give_back(self, callback: OnPartitions | None) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
+from infra.topics import BrokerAwayError
 from sinks.backends import Backend, StorageError
 from sinks.columns import TopicDecoder, decoder_of
 from sinks.consuming import Consuming, SinkFailedError
+from sinks.register_topic import RegisterTopic
 from sinks.status import Status
 from sinks.tables import SINK_TOPICS
 from tests.sim.threads import SimEvent
@@ -32,11 +34,22 @@ class SimSink:
     def _main(self) -> None:
         """As ``sinks.process`` does."""
         try:
-            Consuming(self._settings, self._backend, decoders(self._settings), Status()).run(self.stop)  # type: ignore[arg-type]
+            register = self._register()
+            if register is not None:
+                makers = decoders(self._settings)
+                Consuming(self._settings, self._backend, makers, Status(), register).run(self.stop)  # type: ignore[arg-type]
         except (StorageError, SinkFailedError) as error:
             self._world.note(f"the sink ends: {error}")
         self._world.kill(self.process)
         self._on_end()
+
+    def _register(self) -> RegisterTopic | None:
+        while not self.stop.wait(0.0):
+            try:
+                return RegisterTopic(self._settings)
+            except BrokerAwayError:
+                self.stop.wait(0.5)
+        return None
 
 
 def decoders(settings: Settings) -> dict[str, TopicDecoder]:

@@ -39,6 +39,7 @@ from sinks.columns import Tables, TopicDecoder, decoder_of
 from sinks.consuming import Consuming
 from sinks.process import keep_memory
 from sinks.records import Records
+from sinks.register_topic import RegisterTopic
 from sinks.server import ClickHouseBackend
 from sinks.status import Status
 from sinks.tables import SINK_TOPICS
@@ -169,7 +170,7 @@ def run_sink(settings: Settings, ends_at: dict[tuple[str, int], int]) -> dict[st
         threading.Thread(target=_stop_at, args=(status, ends_at, stop), daemon=True).start()
         vars(consuming)["Consumer"] = stages.consumer()
         process, main = time.process_time(), time.thread_time()
-        Consuming(settings, backend, decoders, status).run(stop)
+        Consuming(settings, backend, decoders, status, RegisterTopic(settings)).run(stop)
         process, main = time.process_time() - process, time.thread_time() - main
     found = dict(stages.seconds)
     inserting = found["insert_blocks"]

@@ -54,6 +54,12 @@ class SinkProcess:
             )
         return self
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and waits; returns the exit status."""
         assert self._process is not None
