@@ -26,9 +26,9 @@ def peak_mib(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def plain(records: Sequence[bytes], **head: int) -> bytes:
+def plain(records: Sequence[bytes]) -> bytes:
     """A batch that is not compressed."""
-    return forging.batch(records, len(records), first_ms=FIRST_MS, **head)
+    return forging.batch(records, len(records), first_ms=FIRST_MS)
 
 
 def bombs(key: bytes = b"k") -> list[bytes]:

@@ -5,12 +5,12 @@ from within ``consume``, ``poll`` and ``close`` alone. A member hears of a rebal
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from tests.sim.groups import Group, Place
-from tests.sim.kafka_log import Log
+from tests.sim.kafka_parts import INVALID, Commit, Part
 from tests.sim.outside import World
 
 if TYPE_CHECKING:
@@ -20,38 +20,10 @@ OnPartitions = Callable[[Any, list[TopicPartition]], None]
 
 _BEGINNING: Final = -2
 _END: Final = -1
-_INVALID: Final = -1001
 _SESSION_TIMEOUT_MS: Final = 45_000
 _HEARTBEAT_INTERVAL_MS: Final = 3_000
 _CREATE_TIME: Final = 1
 _LOG_APPEND_TIME: Final = 2
-
-
-class _Part:
-    """One assigned partition: where it is read, which end was told of last, what was last seen of its bounds."""
-
-    __slots__ = ("bounds", "failed", "log", "paused", "position", "told_end")
-
-    def __init__(self, log: Log, position: int) -> None:
-        self.log = log
-        self.position = position
-        self.told_end = _INVALID
-        self.bounds = (_INVALID, _INVALID)
-        self.paused = False
-        self.failed = False
-
-
-class _Commit(NamedTuple):
-    """Offsets on their way to the coordinator; once ``answered``, an ``error`` of None is a good answer.
-
-    Without ``sender``, (member, generation), they wait for the broker, and go out as whoever the consumer is by then.
-    """
-
-    sender: tuple[str, int] | None
-    offsets: dict[Place, int]
-    metadata: dict[Place, str]
-    answered: bool
-    error: KafkaError | None
 
 
 class Consumer:
@@ -65,7 +37,7 @@ class Consumer:
         self._tells_ends = bool(config.get("enable.partition.eof", False))
         self._reset = config.get("auto.offset.reset", "latest")
         self._on_error: Callable[[KafkaError], None] | None = config.get("error_cb")
-        self._parts: dict[Place, _Part] = {}
+        self._parts: dict[Place, Part] = {}
         self._said_away = False
         self._closed = False
         self._topics: list[str] = []
@@ -82,7 +54,7 @@ class Consumer:
         self._was_assigned = False
         self._fatal: KafkaError | None = None
         self._fatal_told = False
-        self._commits: list[_Commit] = []
+        self._commits: list[Commit] = []
 
     # Partitions given by hand.
 
@@ -93,19 +65,19 @@ class Consumer:
         self._was_assigned = True
         self._parts = {(p.topic, p.partition): self._part(p.topic, p.partition, p.offset) for p in partitions}
 
-    def _part(self, topic: str, partition: int, offset: int = _INVALID) -> _Part:
+    def _part(self, topic: str, partition: int, offset: int = INVALID) -> Part:
         log = self._broker.topics[topic][partition]
-        if offset == _INVALID and self._topics:
-            offset = self._group.committed.get((topic, partition), _INVALID)
+        if offset == INVALID and self._topics:
+            offset = self._group.committed.get((topic, partition), INVALID)
         if offset >= 0:
-            return _Part(log, offset)
+            return Part(log, offset)
         known = {_BEGINNING: log.first, _END: log.end}
-        part = _Part(log, known.get(offset, 0))
+        part = Part(log, known.get(offset, 0))
         if offset not in known:
             self._reset_position(part)
         return part
 
-    def _reset_position(self, part: _Part) -> Message | None:
+    def _reset_position(self, part: Part) -> Message | None:
         """Goes where ``auto.offset.reset`` says; where that is nowhere, the partition fails with an error."""
         if self._reset == "error":
             part.failed = True
@@ -121,7 +93,7 @@ class Consumer:
         self._check_open()
         if cached:
             part = self._parts.get((partition.topic, partition.partition))
-            return (_INVALID, _INVALID) if part is None else part.bounds
+            return (INVALID, INVALID) if part is None else part.bounds
         self._world.step("ends asked")
         if not self._broker.available:
             raise self._away(timeout)
@@ -201,7 +173,7 @@ class Consumer:
             self._take_from(part, count - len(messages), messages)
         return messages
 
-    def _has_news(self, part: _Part) -> bool:
+    def _has_news(self, part: Part) -> bool:
         if part.paused or part.failed:
             return False
         limit = part.log.limit(committed=self._committed_only)
@@ -210,7 +182,7 @@ class Consumer:
             return self._tells_ends and part.told_end != limit
         return position < limit or position > part.log.end
 
-    def _take_from(self, part: _Part, count: int, messages: list[Message]) -> None:
+    def _take_from(self, part: Part, count: int, messages: list[Message]) -> None:
         log, rng = part.log, self._world.rng
         part.bounds = (log.first, log.end)
         if not log.first <= part.position <= log.end:
@@ -288,7 +260,7 @@ class Consumer:
         metadata = {(one.topic, one.partition): one.metadata or "" for one in offsets}
         sender = (self._member_id, self._generation) if self._broker.available else None
         error = None if self._fatal is None else KafkaError(KafkaError._FATAL, "Local: Fatal error")
-        commit = _Commit(sender, sent, metadata, answered=False, error=error)
+        commit = Commit(sender, sent, metadata, answered=False, error=error)
         if sender is not None and self._world.rng.random() < 0.5:
             commit = self._answered(commit)
         self._commits.append(commit)
@@ -301,10 +273,10 @@ class Consumer:
         offsets, metadata = self._group.committed, self._group.metadata
         places = [(one.topic, one.partition) for one in partitions]
         return [
-            TopicPartition(*place, offsets.get(place, _INVALID), metadata=metadata.get(place, "")) for place in places
+            TopicPartition(*place, offsets.get(place, INVALID), metadata=metadata.get(place, "")) for place in places
         ]
 
-    def _answered(self, commit: _Commit) -> _Commit:
+    def _answered(self, commit: Commit) -> Commit:
         if commit.error is not None:
             return commit._replace(answered=True)
         try:
@@ -406,5 +378,5 @@ class Consumer:
         self._parts = {}
 
 
-def _event(part: _Part, error: KafkaError) -> Message:
+def _event(part: Part, error: KafkaError) -> Message:
     return Message(part.log.topic, part.log.partition, part.position, error=error)
