@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, get_args
 
 import msgspec
-import numpy as np
 
 from streams.core.categories import CATEGORIES
 from streams.core.inbound import (
@@ -34,6 +33,7 @@ from streams.core.inbound import (
     VenueIn,
     VenueStatus,
 )
+from streams.core.nesting import is_deeper
 from streams.core.reasons import MALFORMED_JSON, OVERSIZED, SCHEMA_VIOLATION
 from streams.core.times import parse_ms
 
@@ -42,10 +42,6 @@ PERSON_TEXT: Final = re.compile(r"[0-9a-f]{32}")
 
 _SYNTAX: Final = msgspec.json.Decoder(msgspec.Raw)
 _ANYTHING: Final = msgspec.json.Decoder()
-_BRACKETS: Final = b"[{]}"
-_DEEPER: Final = bytes.maketrans(_BRACKETS, b"\x01\x01\xff\xff")
-"""A bracket to what it adds to the depth, as a signed byte."""
-_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in _BRACKETS)
 _DIGITS_MAX: Final = 4_300
 """Python refuses to read longer integers; here they are as good as infinite."""
 
@@ -122,7 +118,7 @@ def _fields(value: bytes | None, form: _Form) -> dict[str, Any]:
         raise _BadEventError(MALFORMED_JSON, "the record has no value")
     if len(value) > VALUE_BYTES_MAX:
         raise _BadEventError(OVERSIZED, f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX} are taken")
-    if _too_deep(value):
+    if is_deeper(value, DEPTH_MAX):
         raise _BadEventError(MALFORMED_JSON, f"nested deeper than {DEPTH_MAX}")
     try:
         value.decode("utf-8")
@@ -151,16 +147,6 @@ def _read(value: bytes, form: _Form) -> msgspec.Struct | None:
     except msgspec.ValidationError:
         _SYNTAX.decode(value)
         return None
-
-
-def _too_deep(value: bytes) -> bool:
-    """Whether more arrays and objects are open at once than allowed; of broken JSON the answer is of no matter."""
-    if value.count(b"[") + value.count(b"{") <= DEPTH_MAX:
-        return False
-    # Without escaped backslashes, and then without escaped quotation marks, those that are left begin or end a text.
-    outside = value.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
-    steps = np.frombuffer(b"".join(outside).translate(_DEEPER, _NO_BRACKETS), np.int8)
-    return bool(steps.size and steps.cumsum(dtype=np.int32).max() > DEPTH_MAX)
 
 
 def _value(raw: msgspec.Raw) -> object:

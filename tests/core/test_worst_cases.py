@@ -13,9 +13,10 @@ from typing import Any, Final
 import pytest
 
 from sinks.cut import Cutter, Kind, cut
-from streams.core import cases, erasure, judge, person, visit_records
+from streams.core import cases, erasure, person, visit_records
 from streams.core.decode import decode_case, decode_erasure, decode_scan, decode_scans, decode_venue, decode_venues
 from streams.core.inbound import BadEvent, CaseIn
+from streams.core.nesting import is_deeper
 from streams.core.packed_table import PackedTable
 from streams.core.records import Records
 from streams.core.step import Record, Step
@@ -186,7 +187,7 @@ def test_depth_counts_brackets_outside_of_texts_only() -> None:
         value = json.dumps([text, [[text], {text: text}]]).encode()
         for depth in 58, 64, 65, 70:
             nested = b"[" * (depth - 3) + value + b"]" * (depth - 3)
-            assert judge._too_deep(nested) == (_depth(nested) > 64)
+            assert is_deeper(nested, 64) == (_depth(nested) > 64)
 
 
 def _depth(value: bytes) -> int:

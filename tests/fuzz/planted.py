@@ -9,6 +9,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from streams.core import judge, visit_records
+from streams.core.nesting import is_deeper
 from streams.core.records import Records
 from tests.fuzz import building, working
 from tests.fuzz.running import Runner, Tally
@@ -31,15 +32,15 @@ def _until_found(readers: list[str], seconds: float) -> Tally:
 @contextmanager
 def quadratic_check() -> Iterator[None]:
     """The check of how deep a value is nested looks through all that is behind each bracket."""
-    honest = judge._too_deep
+    honest = is_deeper
 
-    def slow(value: bytes) -> bool:
+    def slow(value: bytes, depth_max: int) -> bool:
         at = -1
         while (at := value.find(b"[", at + 1)) >= 0:
             value.count(b"]", at)
-        return honest(value)
+        return honest(value, depth_max)
 
-    with patch.object(judge, "_too_deep", slow):
+    with patch.object(judge, "is_deeper", slow):
         yield
 
 
