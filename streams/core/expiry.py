@@ -53,7 +53,9 @@ def take_expiry(
     """
     sweep = _Sweep(room, Step(number, newest_ms), cutoffs(newest_ms, room), state)
     if not after:
-        sweep.step.changes[keys.EXPIRED] = keys.pack_expired(sweep.cut.scans_ms)
+        # What is gone stays gone, where a longer retention would keep it.
+        gone_ms = keys.expired_of(state.get(keys.EXPIRED))
+        sweep.step.changes[keys.EXPIRED] = keys.pack_expired(max(sweep.cut.scans_ms, gone_ms))
     looked_at = 0
     for portion in sweep.person_room() if name == PERSON_ROOM else sweep.venue_room():
         if after[:1] > portion.tag:

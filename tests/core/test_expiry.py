@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -199,6 +200,16 @@ def test_what_comes_again_after_its_day_has_expired_is_too_old() -> None:
     pipeline.run(whole)
     assert pipeline.outputs["rejects"][-1]["reason"] == "too_old"
     assert len(pipeline.outputs["enriched"]) == before
+
+
+def test_a_longer_retention_brings_nothing_back() -> None:
+    """What is gone stays gone: scans of its days would be visits without those beside them."""
+    pipeline, _ = _months(40, expires=True)
+    before = [state.get(EXPIRED) for state in _states(pipeline)]
+    assert any(before)
+    pipeline.rooms = [replace(room, retention_ms=room.retention_ms + 10 * DAY_MS) for room in pipeline.rooms]
+    pipeline.expire()
+    assert [state.get(EXPIRED) for state in _states(pipeline)] == before
 
 
 def test_nobody_is_left_when_everything_has_expired() -> None:
