@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.core import expiry, held_scans
@@ -27,6 +27,8 @@ VENUES = ("CAFE", "MARKET", "HOTEL")
 PERSONS = tuple(f"{number:032x}" for number in range(0xA1, 0xA9))
 
 
+@example(rows=[(minute, b"CAFE", 0, False) for minute in (0, 0, 1440, 1440)], cutoff_minutes=241, chunk_bytes=130)
+@example(rows=[(minute, b"CAFE", 0, False) for minute in (1440, 1440, 1440, 0)], cutoff_minutes=241, chunk_bytes=130)
 @given(rows=ROWS, cutoff_minutes=st.integers(-100, 6_000), chunk_bytes=st.sampled_from([130, 400, 8192]))
 def test_a_timeline_expires_between_visits(
     rows: list[tuple[int, bytes, int, bool]], cutoff_minutes: int, chunk_bytes: int
