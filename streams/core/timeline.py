@@ -292,16 +292,19 @@ class Timeline(HeldScans):
             if start in stays:
                 self._put_chunk(start, stays[start])
         self._begin_with(blob, self._floor, starts, first, gone, clock)
-        for start in starts[first + 1 :]:
-            self._chunk(start)
-            opener = unpack_carry(self._carries[start]).opener
-            if opener is None or opener.place >= min(boundary, (cutoff_ms, b"")):
-                break
-            # The visit that is open there went as a whole: what comes begins as if nothing had been.
-            self._set_carry(start, self._floor)
+        self._begin_anew_behind(starts[first + 1 :], min(boundary, (cutoff_ms, b"")))
         if not blob and self._starts == [FIRST]:
             self._touched.discard(FIRST)
             self._starts, self._blob, self._carry = None, b"", self._floor
+
+    def _begin_anew_behind(self, starts: Sequence[Place], boundary: Place) -> None:
+        """Has chunks whose carry leads back to a visit of before ``boundary``, which is gone, begin without it."""
+        for start in starts:
+            self._chunk(start)
+            opener = unpack_carry(self._carries[start]).opener
+            if opener is None or opener.place >= boundary:
+                return
+            self._set_carry(start, self._floor)
 
 
 def _expired_up_to(visits: Sequence[Visit], cutoff_ms: int, floor_ms: int) -> tuple[Place, int]:
