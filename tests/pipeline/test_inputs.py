@@ -154,8 +154,8 @@ def _other_settings(worker: OneWorker) -> None:
 def _own_made_anew(worker: OneWorker) -> None:
     """The venue stage stands still with a sentence; persons are served."""
     _made_anew(worker, "venue-marks")
-    worker.until(lambda: worker.health()[0] == 503)
-    assert f"{worker.settings.topic('venue-marks')}-" in worker.health()[1]
+    topic = worker.settings.topic("venue-marks")
+    worker.until(lambda: worker.health()[0] == 503 and f"{topic}-" in worker.health()[1])
     assert "was made anew" in worker.health()[1]
     ids = _send(worker, "f", 10)
     worker.until(lambda: ids <= set(_accepted(worker)))

@@ -22,6 +22,7 @@ class RawLog:
         self._world = world
         self._positions: dict[Place, int] = {}
         self._told_ends: dict[Place, int] = {}
+        self._seen = -1
         self.ends: dict[Place, int] = {}
 
     def assign(self, positions: Mapping[Place, int]) -> None:
@@ -29,6 +30,7 @@ class RawLog:
         self._world.step("partitions assigned")
         self._positions = dict(positions)
         self._told_ends.clear()
+        self._seen = -1
 
     def poll(self, seconds: float) -> list[Fetched]:
         """What there is of some partitions; an empty list if the time passes first."""
@@ -41,8 +43,9 @@ class RawLog:
         return fetched
 
     def _take(self) -> list[Fetched]:
-        if not self._broker.available:
+        if not self._broker.available or self._seen == self._broker.changes:
             return []
+        seen = self._broker.changes
         rng = self._world.rng
         places = list(self._positions)
         rng.shuffle(places)
@@ -51,6 +54,8 @@ class RawLog:
             if fetched and rng.random() < 0.1:
                 break
             fetched += self._take_from(place)
+        if not fetched:
+            self._seen = seen  # and nothing has come since
         return fetched
 
     def _take_from(self, place: Place) -> list[Fetched]:
