@@ -5,6 +5,7 @@ wrote to its changelog with its newest step; a sink's are the offsets of its gro
 waits for the ends that its inputs had when the stage before was through.
 """
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator
 from typing import Any, Final
@@ -19,6 +20,7 @@ from streams.core.keys import META
 from streams.core.partition import partition_of
 from streams.core.returned import RETURNS
 from streams.core.room import PERSON_ROOM, VENUE_ROOM
+from streams.shell.raw_log import read_through
 from streams.shell.restore import log_consumer, watermarks
 from truyvet.config import Settings
 
@@ -104,7 +106,11 @@ class Passage:
     def _nothing_between(self, name: str, partition: int, start: int, end: int) -> bool:
         """Whether only the marks of transactions, which no reader sees, lie between two offsets."""
         decided = watermarks(self._log, name, partition)[1] >= end
-        return decided and next(self._records(name, partition, start, end), None) is None
+        if not decided:
+            return False
+        start = max(start, watermarks(self._log, name, partition)[0])
+        with contextlib.closing(read_through(self._settings, name, partition, start, end)) as between:
+            return next(between, None) is None
 
     def _meta(self, room: str, partition: int) -> dict[str, Any] | None:
         """What a room partition's newest step says of itself; None before its first."""

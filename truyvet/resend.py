@@ -5,26 +5,34 @@ among those that are read, with the timestamp that they have. Done twice, it mak
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra.topics import TOPICS, existing_topics
 from streams.core.partition import partition_of
-from streams.core.step import KAFKA_TIMESTAMP_MIN_MS
-from streams.shell.restore import log_consumer, passes, watermarks
+from streams.core.step import KAFKA_TIMESTAMP_MIN_MS, InRecord
+from streams.shell.raw_log import read_through
+from streams.shell.restore import log_consumer, watermarks
 from truyvet.config import Settings
 
-_CONSUME_RECORDS: Final = 1_000
-_CONSUME_SECONDS: Final = 0.5
 _FLUSH_SECONDS_MAX: Final = 60.0
 
 
-def resend(settings: Settings) -> dict[str, int]:
-    """Sends again what is there now; returns the number of records by full name of the topic.
+class Resent(NamedTuple):
+    """How many records of a topic were sent again, and how many cannot be: too large, or in a damaged batch."""
+
+    sent: int
+    left: int
+
+
+def resend(settings: Settings) -> dict[str, Resent]:
+    """Sends again what is there now; returns how much of it, by full name of the topic.
 
     Raises:
         KafkaException: the broker does not take all of it.
+        OffsetGoneError: records went out of retention meanwhile.
+        RawLogError: the broker does not let them be read.
         BrokerAwayError: the broker cannot be reached.
     """
     counts = existing_topics(settings)
@@ -33,7 +41,7 @@ def resend(settings: Settings) -> dict[str, int]:
     return {name: _resend_topic(settings, name, count) for name, count in more.items()}
 
 
-def _resend_topic(settings: Settings, topic: str, partitions: int) -> int:
+def _resend_topic(settings: Settings, topic: str, partitions: int) -> Resent:
     failures: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, _: Message) -> None:
@@ -41,45 +49,37 @@ def _resend_topic(settings: Settings, topic: str, partitions: int) -> int:
             failures.append(error)
 
     producer = Producer(settings.librdkafka() | {"acks": "all", "enable.idempotence": True, "log_level": 0})
-    consumer = log_consumer(settings)
-    sent = 0
-    try:
-        for partition in range(settings.partitions, partitions):
-            for message in _records(consumer, topic, partition):
-                _send(producer, message, settings.partitions, delivered)
+    sent = left = 0
+    for partition in range(settings.partitions, partitions):
+        for record in _records(settings, topic, partition):
+            if record.fault is None:
+                _send(producer, topic, record, settings.partitions, delivered)
                 sent += 1
-        if producer.flush(_FLUSH_SECONDS_MAX):
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the constant's public name
-    finally:
-        consumer.close()
+            else:
+                left += 1
+    if producer.flush(_FLUSH_SECONDS_MAX):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the constant's public name
     if failures:
         raise KafkaException(failures[0])
-    return sent
+    return Resent(sent, left)
 
 
-def _records(consumer: Consumer, topic: str, partition: int) -> Iterator[Message]:
+def _records(settings: Settings, topic: str, partition: int) -> Iterator[InRecord]:
     """All records of a partition up to where it ends now."""
-    position, end = watermarks(consumer, topic, partition)
-    consumer.assign([TopicPartition(topic, partition, position)])
-    while position < end:
-        for message in consumer.consume(_CONSUME_RECORDS, _CONSUME_SECONDS):
-            error = message.error()
-            if error is None:
-                position = (message.offset() or 0) + 1
-                yield message
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - same
-                position = max(position, message.offset() or 0)
-            elif not passes(error):
-                raise KafkaException(error)
+    consumer = log_consumer(settings)
+    try:
+        start, end = watermarks(consumer, topic, partition)
+    finally:
+        consumer.close()
+    return read_through(settings, topic, partition, start, end)
 
 
-def _send(producer: Producer, message: Message, partitions: int, delivered: object) -> None:
-    key = message.key()
-    home = 0 if key is None else partition_of(key, partitions)
-    stamp = max(message.timestamp()[1], KAFKA_TIMESTAMP_MIN_MS)
+def _send(producer: Producer, topic: str, record: InRecord, partitions: int, delivered: object) -> None:
+    home = 0 if record.key is None else partition_of(record.key, partitions)
+    stamp = max(record.timestamp, KAFKA_TIMESTAMP_MIN_MS)
     while True:
         try:
-            producer.produce(message.topic() or "", message.value(), key, home, delivered, timestamp=stamp)  # type: ignore[arg-type]
+            producer.produce(topic, record.value, record.key, home, delivered, timestamp=stamp)  # type: ignore[arg-type]
         except BufferError:
             producer.poll(0.1)
         else:

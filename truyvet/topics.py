@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException
 from rich.table import Table
 
 from infra.topics import TOPICS, check_topics, ensure_topics
+from streams.shell.raw_log import OffsetGoneError, RawLogError
 from truyvet.config import Settings, load_settings
 from truyvet.resend import resend
 from truyvet.terminal import console
@@ -53,10 +54,15 @@ def _resend(settings: Settings, *, as_json: bool) -> int:
     except KafkaException as error:
         print(f"truyvet topics: the broker refuses: {error.args[0].str()}", file=sys.stderr)
         return 1
+    except (OffsetGoneError, RawLogError) as error:
+        print(f"truyvet topics: {error}", file=sys.stderr)
+        return 1
     if as_json:
-        print(json.dumps({"sent": sent}))
-    for topic, count in {} if as_json else sent.items():
-        print(f"{topic}: {count} records sent again by their keys; make it anew with {settings.partitions} partitions")
+        print(json.dumps({"sent": {topic: of_topic._asdict() for topic, of_topic in sent.items()}}))
+    for topic, (count, left) in {} if as_json else sent.items():
+        cannot = f", {left} too large or damaged cannot be" if left else ""
+        said = f"{topic}: {count} records sent again by their keys{cannot}"
+        print(f"{said}; make it anew with {settings.partitions} partitions")
     if not sent and not as_json:
         print(f"no input has more than {settings.partitions} partitions")
     return 0

@@ -124,9 +124,9 @@ class FetchedBatch:
         return inflated(head.attributes & _COMPRESSION, memoryview(self._packed)[HEAD_BYTES:])
 
 
-def judged(packed: bytes) -> Iterator[Records]:
+def judged(packed: bytes, *, bounded: bool = True) -> Iterator[Records]:
     """The records of one batch as it was fetched, piece by piece; or one entry with a ``fault`` in their place."""
-    return FetchedBatch(packed).pieces()
+    return FetchedBatch(packed).pieces(bounded=bounded)
 
 
 class Doubts:

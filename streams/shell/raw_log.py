@@ -10,7 +10,7 @@ A plain object for one thread: its event loop runs while ``poll`` does, and what
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.client import AIOKafkaClient
@@ -19,6 +19,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from streams.core.records import Records
+from streams.core.step import InRecord
 from streams.shell.batch_gate import Doubts, committed
 from truyvet import logs
 from truyvet.config import Settings
@@ -35,6 +36,8 @@ _FETCH_BYTES: Final = 16 * 1024 * 1024
 _ANSWER_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 0.2
 _CLOSE_SECONDS: Final = 5.0
+_ONCE_WAIT_MS: Final = 10
+_ONCE_SECONDS: Final = 0.5
 _READ_COMMITTED: Final = 1
 _OUT_OF_RANGE: Final = 1
 _TOLD_ABORTED: Final = 4
@@ -302,3 +305,25 @@ class RawLog:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
         await self._disconnect()
+
+
+def read_through(
+    settings: Settings, topic: str, partition: int, start: int, end: int, *, bounded: bool = True
+) -> Generator[InRecord, None, None]:
+    """What is committed of a partition (full name of its topic) from one offset up to another, through the gate.
+
+    There must be no transaction under way before ``end``. Waits for the broker.
+
+    Raises:
+        OffsetGoneError: there is nothing at ``start``.
+        RawLogError: the broker refuses.
+    """
+    reader = RawLog(settings, wait_ms=_ONCE_WAIT_MS, bounded=bounded)
+    try:
+        reader.assign({(topic, partition): start})
+        while start < end:
+            for fetched in reader.poll(_ONCE_SECONDS):
+                yield from (record for record in fetched.records if record.offset < end)
+                start = fetched.next
+    finally:
+        reader.close()

@@ -203,9 +203,10 @@ def _looked_at(piece: Records) -> Sequence[Any]:
 def _case(chance: Chance) -> Iterator[Call]:
     for _ in range(8):
         batch, how, size = made(chance)
+        bounded = not chance.once_in(4)
 
         call = Call(
-            lambda batch=batch: answer(list(judged(batch))),  # type: ignore[misc]
+            lambda batch=batch, bounded=bounded: answer(list(judged(batch, bounded=bounded))),  # type: ignore[misc]
             1,
             size + len(batch),
             lambda batch=batch: batch,  # type: ignore[misc]

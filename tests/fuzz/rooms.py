@@ -289,7 +289,12 @@ def _bend_returned(chance: Chance, draft: Draft) -> None:
 
 
 def episode(chance: Chance) -> Iterator[Call]:
-    """Steps of both rooms in turn."""
+    """Steps of both rooms in turn; in some, few scans of a person may wait."""
+    with patch.object(waiting, "WAITING_MAX", chance.pick((1, 4, waiting.WAITING_MAX, waiting.WAITING_MAX))):
+        yield from _episode(chance)
+
+
+def _episode(chance: Chance) -> Iterator[Call]:
     rooms = Rooms(chance)
     for _ in range(6 + chance.below(6)):
         topic = chance.pick((*(person.SCANS,) * 5, *(cases.CASES,) * 2, erasure.ERASURES, person.VENUES))

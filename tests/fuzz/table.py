@@ -15,8 +15,9 @@ _OF_ALL: Final = (
     reasons.KEY_MISMATCH,
 )
 _OF_PERSONS: Final = ("forwarded", reasons.IN_FUTURE, reasons.ERASED, "accepted")
+_OF_SCANS: Final = (reasons.CONFLICTING_DUPLICATE, reasons.TOO_MANY_WAITING, "waiting")
 _ROOMS: Final = {
-    "scans": (*_OF_PERSONS, reasons.TOO_OLD, reasons.CONFLICTING_DUPLICATE, "waiting", "duplicate"),
+    "scans": (*_OF_PERSONS, *_OF_SCANS, reasons.TOO_OLD, "duplicate"),
     "cases": (*_OF_PERSONS, reasons.TOO_OLD, reasons.UNKNOWN_RULESET, "duplicate", "superseded"),
     "erasures": ("forwarded", reasons.IN_FUTURE, "accepted", "superseded"),
     "venues": ("accepted", "forwarded", reasons.IN_FUTURE),

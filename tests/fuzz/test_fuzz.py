@@ -44,7 +44,7 @@ def test_no_reader_fails_at_a_fixed_run() -> None:
 def test_every_reason_is_reached() -> None:
     """What stands in the list of reasons comes from some reader, but for those that no input alone brings about."""
     reached = {verdict.rpartition(" ")[2] for reader in READERS for verdict in reader.verdicts}
-    beyond = {reasons.FAILED, reasons.TOO_MANY_WAITING, reasons.UNKNOWN_VENUE}
+    beyond = {reasons.FAILED, reasons.UNKNOWN_VENUE}
     assert set(reasons.REASONS) - reached == beyond
 
 

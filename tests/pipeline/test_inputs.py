@@ -13,6 +13,7 @@ from infra.processes import send_signal
 from infra.topics import admin_client, answer_of, ensure_topics, remove_topics
 from streams.core.partition import partition_of
 from tests.conftest import SettingsFactory
+from tests.pipeline import forging
 from tests.pipeline.one_worker import OneWorker, person, scan, venue
 from truyvet import topics
 from truyvet.config import Settings
@@ -42,7 +43,9 @@ def _accepted(worker: OneWorker) -> list[str]:
     return sorted(row["scan_id"] for row in worker.rows("enriched"))
 
 
-def test_inputs_that_change(settings: SettingsFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_that_change(
+    settings: SettingsFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Records deleted unread, topics made anew, partitions added, other settings: each is said, and right."""
     with OneWorker(settings(), tmp_path) as worker:
         worker.send("venues", "V1", venue("V1"))
@@ -50,7 +53,7 @@ def test_inputs_that_change(settings: SettingsFactory, tmp_path: Path, monkeypat
         worker.until(lambda: worker.settled("scans", "venues", "visits", "venue-marks"))
         ids |= _deleted_unread(worker)
         ids |= _made_anew_while_read(worker)
-        ids |= _more_partitions(worker, monkeypatch)
+        ids |= _more_partitions(worker, monkeypatch, capsys)
         assert _accepted(worker) == sorted(ids), "each once, and nothing else"
         _other_settings(worker)
         _own_made_anew(worker)
@@ -107,7 +110,9 @@ def _made_anew_while_read(worker: OneWorker) -> set[str]:
     return ids
 
 
-def _more_partitions(worker: OneWorker, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def _more_partitions(
+    worker: OneWorker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> set[str]:
     """Nobody reads those that came under way, and it is said all the time; ``topics resend`` sends it again."""
     name = worker.settings.topic("scans")
     admin = admin_client(worker.settings)  # held until it has answered
@@ -120,6 +125,8 @@ def _more_partitions(worker: OneWorker, monkeypatch: pytest.MonkeyPatch) -> set[
     lost = {f"l{number}" for number in range(10)}
     for scan_id in lost:
         worker.send("scans", person(scan_id), scan(scan_id, person(scan_id)), partition=2)
+    bomb = forging.batch(b"", 1, 4, packed=forging.bomb(2_000 << 20))
+    assert forging.send(worker.settings, name, 2, bomb)[0] == 0
     ids = _send(worker, "e", 20)
     worker.kill_worker(0)
     worker.start_worker(0)  # and another one finds it so
@@ -129,6 +136,7 @@ def _more_partitions(worker: OneWorker, monkeypatch: pytest.MonkeyPatch) -> set[
     assert not lost & set(_accepted(worker))
     monkeypatch.setattr(topics, "load_settings", lambda: worker.settings)
     assert topics.run(argparse.Namespace(action="resend", json=False)) == 0
+    assert f"{name}: 10 records sent again by their keys, 1 too large or damaged cannot be" in capsys.readouterr().out
     worker.until(lambda: lost <= set(_accepted(worker)))
     _made_anew(worker, "scans")
     worker.until(lambda: worker.health()[0] == 200 and worker.log.count("epoch=2") == 2)
@@ -155,7 +163,11 @@ def _own_made_anew(worker: OneWorker) -> None:
     """The venue stage stands still with a sentence; persons are served."""
     _made_anew(worker, "venue-marks")
     topic = worker.settings.topic("venue-marks")
-    worker.until(lambda: worker.health()[0] == 503 and f"{topic}-" in worker.health()[1])
-    assert "was made anew" in worker.health()[1]
+
+    def stands() -> bool:
+        status, said = worker.health()
+        return status == 503 and f"{topic}-" in said and "was made anew" in said
+
+    worker.until(stands)
     ids = _send(worker, "f", 10)
     worker.until(lambda: ids <= set(_accepted(worker)))
