@@ -287,7 +287,7 @@ class RawLog:
     def _say_back(self) -> None:
         if self._said_away:
             self._said_away = False
-            log.info("the broker is back")
+            log.info("the broker answers again")
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
